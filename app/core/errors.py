@@ -1,0 +1,272 @@
+"""The one error hierarchy. Each class knows its HTTP status, its stable code and whether trying again can help.
+
+    LoupeError
+    ├── BadRequest                 400  the request itself is wrong
+    │   └── PromptVariablesMissing
+    ├── Unauthorized               401  no key, or a wrong one
+    ├── NotAllowed                 403  known, but not permitted here
+    ├── ModelNotFound              404
+    ├── ConversationNotFound       404
+    ├── PayloadTooLarge            413
+    ├── Cancelled                  499  the client left, or Stop was pressed (never sent)
+    ├── QueueFull, QueueTimeout    503  with Retry-After
+    ├── NoHealthyHost              503
+    ├── Draining                   503  the process is going down
+    ├── HostError                       something about one host
+    │   ├── HostUnreachable        502
+    │   ├── HostTimeout            504
+    │   ├── HostProtocolError      502
+    │   ├── HostRefused            as the host said
+    │   └── GenerationFailed       500  an error record inside a stream
+    ├── ModelLoadFailed            500
+    ├── ModelFileDamaged           500  a GGUF that cannot be read
+    ├── StoreError                 500  the model store or the data folder cannot be used
+    │   └── DiskFull               507
+    ├── IntegrityError             500  bytes whose digest is not the promised one
+    └── SettingsError              500  a setting has a value that is not allowed
+
+Classes carry fields; `message` is the sentence for people and for the wire. Source of the texts that clients
+know: the recordings under tests/data/ollama.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class LoupeError(Exception):
+    """Base of everything Loupe raises on purpose. `message` says what happened and what to do."""
+
+    status: ClassVar[int] | int = 500
+    code: ClassVar[str] = "internal"
+    retryable: ClassVar[bool] = False
+    retry_after: float | None = None  # seconds; sent as Retry-After where it is set
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class BadRequest(LoupeError):
+    """The request is wrong; `field` names the part of it, if one part is to blame."""
+
+    status = 400
+    code = "bad_request"
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class PromptVariablesMissing(BadRequest):
+    """A prompt template was rendered without all of its variables."""
+
+    code = "prompt_variables_missing"
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        super().__init__(f"fill in: {', '.join(names)}")
+        self.names = names
+
+
+class Unauthorized(LoupeError):
+    status = 401
+    code = "unauthorized"
+
+
+class NotAllowed(LoupeError):
+    status = 403
+    code = "not_allowed"
+
+
+class ModelNotFound(LoupeError):
+    """No host has the model. The default text is the one Ollama's generate and chat use."""
+
+    status = 404
+    code = "model_not_found"
+
+    def __init__(self, model: str, message: str | None = None) -> None:
+        super().__init__(message or f"model '{model}' not found")
+        self.model = model
+
+
+class ConversationNotFound(LoupeError):
+    status = 404
+    code = "conversation_not_found"
+
+    def __init__(self, conversation_id: str) -> None:
+        super().__init__("this conversation does not exist, or was deleted")
+        self.conversation_id = conversation_id
+
+
+class PayloadTooLarge(LoupeError):
+    status = 413
+    code = "payload_too_large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the request body is larger than {limit} bytes")
+        self.limit = limit
+
+
+class Cancelled(LoupeError):
+    """The caller left or pressed Stop. `by` is one of: stop, client, page_closed, shutdown."""
+
+    status = 499
+    code = "cancelled"
+
+    def __init__(self, by: str = "client") -> None:
+        super().__init__("request canceled")
+        self.by = by
+
+
+class QueueFull(LoupeError):
+    """Refused at once: too many wait already. The text is Ollama's own (two spaces)."""
+
+    status = 503
+    code = "queue_full"
+    retryable = True
+
+    def __init__(self, depth: int, limit: int, retry_after: float = 1.0) -> None:
+        super().__init__("server busy, please try again.  maximum pending requests exceeded")
+        self.depth, self.limit, self.retry_after = depth, limit, retry_after
+
+
+class QueueTimeout(LoupeError):
+    status = 503
+    code = "queue_timeout"
+    retryable = True
+
+    def __init__(self, waited: float, retry_after: float = 1.0) -> None:
+        super().__init__(f"server busy, please try again.  no slot became free within {waited:.0f} s")
+        self.waited, self.retry_after = waited, retry_after
+
+
+class NoHealthyHost(LoupeError):
+    """No host can take the request now; `reasons` maps host name to its last error."""
+
+    status = 503
+    code = "no_healthy_host"
+    retryable = True
+
+    def __init__(self, reasons: dict[str, str]) -> None:
+        told = "; ".join(f"{name}: {why}" for name, why in reasons.items()) or "none is configured"
+        super().__init__(f"no model host answers ({told})")
+        self.reasons = reasons
+
+
+class Draining(LoupeError):
+    status = 503
+    code = "draining"
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__("the server is shutting down")
+
+
+class HostError(LoupeError):
+    """Something about one host went wrong; `host` is its name in the settings."""
+
+    status = 502
+    code = "host_error"
+
+    def __init__(self, host: str, message: str) -> None:
+        super().__init__(message)
+        self.host = host
+
+
+class HostUnreachable(HostError):
+    code = "host_unreachable"
+    retryable = True
+
+    def __init__(self, host: str, why: str = "") -> None:
+        super().__init__(host, f"the model host {host} does not answer" + (f": {why}" if why else ""))
+
+
+class HostTimeout(HostError):
+    """`phase` is one of: connect, first token, stall."""
+
+    status = 504
+    code = "host_timeout"
+    retryable = True
+
+    def __init__(self, host: str, phase: str, seconds: float) -> None:
+        super().__init__(host, f"the model host {host} took longer than {seconds:g} s ({phase})")
+        self.phase, self.seconds = phase, seconds
+
+
+class HostProtocolError(HostError):
+    """The host answered something that is not its protocol, or a stream ended without `done`."""
+
+    code = "host_protocol"
+    retryable = True
+
+    def __init__(self, host: str, why: str) -> None:
+        super().__init__(host, f"the model host {host} broke off or answered nonsense: {why}")
+
+
+class HostRefused(HostError):
+    """The host answered with an error status; its text and body are passed on as they are."""
+
+    code = "host_refused"
+
+    def __init__(self, host: str, status: int, message: str, body: bytes = b"") -> None:
+        super().__init__(host, message)
+        self.status, self.body = status, body
+
+    @property
+    def busy(self) -> bool:
+        """A full queue says nothing against the host's health ("busy" is not "broken")."""
+        return self.status in (429, 503)
+
+
+class GenerationFailed(HostError):
+    """An `{"error": …}` record inside a stream."""
+
+    status = 500
+    code = "generation_failed"
+
+
+class ModelLoadFailed(LoupeError):
+    code = "model_load_failed"
+
+    def __init__(self, model: str, reason: str) -> None:
+        super().__init__(f"llama-server process has terminated: {reason}")
+        self.model, self.reason = model, reason
+
+
+class ModelFileDamaged(LoupeError):
+    """A GGUF file that cannot be read; `why` names what is wrong with it."""
+
+    code = "model_file_damaged"
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(f"{path} is not a GGUF file that can be used: {why}")
+        self.path, self.why = path, why
+
+
+class StoreError(LoupeError):
+    code = "store"
+
+
+class DiskFull(StoreError):
+    status = 507
+    code = "disk_full"
+
+
+class IntegrityError(LoupeError):
+    """Bytes whose digest is not the promised one."""
+
+    code = "integrity"
+
+    def __init__(self, what: str, expected: str, got: str) -> None:
+        super().__init__(f"digest mismatch for {what}: expected {expected}, got {got}")
+        self.expected, self.got = expected, got
+
+
+class SettingsError(LoupeError):
+    """Every bad setting at once: `problems` are whole sentences with name, value and what is allowed."""
+
+    code = "settings"
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems

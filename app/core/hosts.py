@@ -1,0 +1,109 @@
+"""Values about model hosts and the models on them. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from app.core.generation import Json
+
+
+@dataclass(frozen=True, slots=True)
+class HostAddress:
+    """Where a host is. `slots` is how many generations we let run there at once (Ollama does not reveal its own)."""
+
+    name: str
+    url: str
+    slots: int = 1
+    key: str | None = field(default=None, repr=False)
+    embedded: bool = False
+
+
+class HostState(StrEnum):
+    UNKNOWN = "unknown"  # not asked yet
+    WARMING = "warming"  # our own runtime is starting
+    HEALTHY = "healthy"
+    BUSY = "busy"
+    OFFLINE = "offline"
+    MISCONFIGURED = "misconfigured"  # something answers, but not Ollama's protocol
+
+
+@dataclass(frozen=True, slots=True)
+class HostStatus:
+    """What the pool knows about one host; `round_trip` in seconds."""
+
+    address: HostAddress
+    state: HostState
+    version: str = ""
+    server: str = ""
+    error: str = ""
+    round_trip: float | None = None
+    busy_slots: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDetails:
+    format: str = ""
+    family: str = ""
+    families: tuple[str, ...] = ()
+    parameter_size: str = ""
+    quantization_level: str = ""
+    parent_model: str = ""
+    context_length: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """One row of `/api/tags`. `digest` is the manifest's sha256 in bare hex; `size` in bytes."""
+
+    name: str
+    digest: str
+    size: int
+    modified_at: datetime
+    details: ModelDetails = ModelDetails()
+    capabilities: tuple[str, ...] = ()
+    remote_host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """One row of `/api/ps`. Sizes in bytes."""
+
+    name: str
+    digest: str
+    size: int
+    size_vram: int
+    expires_at: datetime
+    context_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    name: str
+    type: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDetail:
+    """The parts of `/api/show` that Loupe reads. `info` is GGUF metadata (long arrays are empty)."""
+
+    info: Mapping[str, Json]
+    details: ModelDetails = ModelDetails()
+    parameters: str = ""
+    template: str = ""
+    system: str = ""
+    license: str = ""
+    tensors: tuple[TensorInfo, ...] = ()
+    capabilities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RawAnswer:
+    """A host's answer passed on unread."""
+
+    status: int
+    content_type: str
+    body: bytes

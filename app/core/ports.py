@@ -1,0 +1,66 @@
+"""What the service layer needs from outside, as protocols. `backends` and the tests' fakes satisfy them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from app.core.generation import Chunk, GenerationRequest
+from app.core.hosts import HostAddress, LoadedModel, ModelDetail, ModelInfo, RawAnswer
+
+
+class Clock(Protocol):
+    """Time, injected: tests move it by hand."""
+
+    def monotonic(self) -> float: ...
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+
+class SystemClock:
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def now(self) -> float:
+        return time.time()
+
+
+class Backend(Protocol):
+    """One model host that speaks Ollama's protocol.
+
+    Every method raises only `HostError`s and `ModelNotFound`. Closing the iterator of `stream` (or cancelling the
+    task that reads it) closes the connection, which is how Ollama frees the slot.
+    """
+
+    @property
+    def address(self) -> HostAddress: ...
+
+    def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
+        """Run a generation. Always streamed upstream; ends with exactly one chunk that is `done` or `whole`."""
+        ...
+
+    async def version(self) -> tuple[str, str]:
+        """(protocol version, `Server` header or "")."""
+        ...
+
+    async def models(self) -> Sequence[ModelInfo]: ...
+
+    async def loaded(self) -> Sequence[LoadedModel]: ...
+
+    async def show(self, model: str) -> ModelDetail: ...
+
+    async def forward(self, method: str, path: str, body: bytes = b"") -> RawAnswer:
+        """A short request passed through unread (tags, show, copy, delete …), error statuses included."""
+        ...
+
+    def forward_stream(self, method: str, path: str, body: bytes | AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """A long management request (pull, create …): the host's NDJSON lines, without newlines, as they come.
+
+        Raises `HostRefused` with the host's status when it answers an error before the first line.
+        """
+        ...
+
+    async def close(self) -> None: ...
