@@ -37,7 +37,7 @@ from typing import ClassVar
 class LoupeError(Exception):
     """Base of everything Loupe raises on purpose. `message` says what happened and what to do."""
 
-    status: ClassVar[int] | int = 500
+    status: int = 500
     code: ClassVar[str] = "internal"
     retryable: ClassVar[bool] = False
     retry_after: float | None = None  # seconds; sent as Retry-After where it is set
