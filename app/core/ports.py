@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from app.core.generation import Chunk, GenerationRequest
-from app.core.hosts import HostAddress, LoadedModel, ModelDetail, ModelInfo, RawAnswer
+from app.core.hosts import HostAddress, HostStatus, LoadedModel, ModelDetail, ModelInfo, RawAnswer
+from app.core.making import MakingProgress
 
 
 class Clock(Protocol):
@@ -64,3 +65,19 @@ class Backend(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class Fleet(Protocol):
+    """All hosts at once, as the catalog needs them; the host pool is one."""
+
+    def statuses(self) -> tuple[HostStatus, ...]: ...
+
+    def backend(self, host: str) -> Backend: ...
+
+
+class FamilyMaker(Protocol):
+    """Makes the starter family in the embedded runtime's store, in a process of its own."""
+
+    def run(self) -> AsyncIterator[MakingProgress]:
+        """Goes on where an earlier run stopped. Raises `LoupeError` with the reason; closing it ends the process."""
+        ...
