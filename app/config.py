@@ -1,0 +1,232 @@
+"""Every setting of Loupe: one frozen object, read once from the environment and an optional TOML file.
+
+The file is `$LOUPE_CONFIG`, or `loupe.toml` in the data folder; its keys are the field names below, and the environment
+wins over it. Each field carries its help and what it allows, so that the command line, the error messages and
+docs/settings.md all say the same. Nothing else in Loupe reads the environment.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import platformdirs
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from app.config_values import HostWords, OriginWords, Seconds, Size
+from app.core.hosts import HostAddress
+from app.host_urls import HOST_GRAMMAR, HOSTS_GRAMMAR, MAX_SLOTS, parse_hosts, parse_ollama_host
+
+PREFIX = "LOUPE_"
+FILE_VARIABLE = "LOUPE_CONFIG"
+FILE_NAME = "loupe.toml"
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+
+
+def default_data_folder() -> Path:
+    """Where this platform keeps a user's application data."""
+    return platformdirs.user_data_path("loupe", appauthor=False)
+
+
+def _setting(default: Any, help_text: str, allowed: str, **limits: Any) -> Any:
+    return Field(default, description=help_text, json_schema_extra={"allowed": allowed}, **limits)
+
+
+HostList = Annotated[tuple[HostAddress, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """The effective settings. `app.config_report.load_settings` builds it and explains every bad value at once."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True, populate_by_name=True
+    )
+
+    # Where Loupe is
+    bind: str = _setting(
+        "127.0.0.1",
+        "Address to listen on. Anything but loopback needs LOUPE_TOKEN and LOUPE_ALLOWED_HOSTS.",
+        "an IP address, or localhost",
+    )
+    port: int = _setting(8501, "Port to listen on; 0 takes any free one.", "0 to 65535", ge=0, le=65535)
+    data: Path = _setting(
+        None, "Folder for everything Loupe writes, kept private (mode 0700).", "a folder path", validate_default=True
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = _setting(
+        "info", "How much is logged.", "debug, info, warning or error"
+    )
+    log_format: Literal["text", "json"] = _setting("text", "How log lines look.", "text or json")
+
+    # Model hosts
+    ollama_host: str | None = Field(
+        None,
+        description="Where Ollama is, in every spelling that Ollama's own client accepts. When neither this nor "
+        "LOUPE_HOSTS is set, Loupe looks for Ollama on this machine and otherwise starts its own runtime.",
+        validation_alias="OLLAMA_HOST",
+        json_schema_extra={"allowed": HOST_GRAMMAR},
+    )
+    slots: int = _setting(
+        1,
+        "Generations that run at once on a host that does not say otherwise.",
+        f"1 to {MAX_SLOTS}",
+        ge=1,
+        le=MAX_SLOTS,
+    )
+    hosts: HostList = _setting((), "Several model hosts; takes the place of OLLAMA_HOST.", HOSTS_GRAMMAR)
+    starter: bool = _setting(True, "Fetch the starter model when Loupe's own runtime has no model yet.", "on or off")
+    connect_seconds: Seconds = _setting(
+        2.0, "Longest wait for a host to accept a connection.", "0.1 to 60", ge=0.1, le=60
+    )
+    first_token_seconds: Seconds = _setting(
+        300.0, "Longest wait for the first token; loading the model counts.", "1 to 3600", ge=1, le=3600
+    )
+    stall_seconds: Seconds = _setting(60.0, "Longest silence inside an answer.", "1 to 3600", ge=1, le=3600)
+
+    # Who may come in
+    token: SecretStr | None = _setting(
+        None,
+        "Secret that every client must show; browsers sign in with it. "
+        "Without it everyone who reaches the port is the local user.",
+        "at least 8 printable ASCII characters, no spaces",
+    )
+    allowed_hosts: HostWords = _setting(
+        LOOPBACK_NAMES,
+        "Names by which Loupe may be addressed (the Host header); one without a port fits any port.",
+        "host names or addresses, commas between them",
+    )
+    origins: OriginWords = _setting(
+        (),
+        "Web origins, beside Loupe's own, whose pages may call it.",
+        "like https://chat.example:8443, commas between them",
+    )
+    allow_create: bool = _setting(False, "Let clients create models, upload blobs and push.", "on or off")
+    max_body: Size = _setting(
+        64 << 20, "Largest request body, blob uploads apart.", "1KiB to 4GiB", ge=1 << 10, le=4 << 30
+    )
+    max_blob: Size = _setting(256 << 30, "Largest blob upload.", "1MiB to 4TiB", ge=1 << 20, le=4 << 40)
+    body_seconds: Seconds = _setting(30.0, "Longest pause while a request body arrives.", "1 to 600", ge=1, le=600)
+    max_connections: int = _setting(
+        512, "Connections served at once; more are refused with 503.", "16 to 65535", ge=16, le=65535
+    )
+
+    # Cache, queue, generations
+    cache_bytes: Size = _setting(1 << 30, "Size of the answer cache; 0 turns it off.", "0 to 1TiB", ge=0, le=1 << 40)
+    queue_limit: int = _setting(
+        64, "Requests that may wait for a slot; more are refused at once.", "0 to 100000", ge=0, le=100_000
+    )
+    drain_seconds: Seconds = _setting(
+        30.0, "Time for running answers to finish when Loupe is stopped.", "0 to 3600", ge=0, le=3600
+    )
+    page_grace_seconds: Seconds = _setting(
+        30.0, "Time an answer runs on without a page when someone else waits.", "0 to 3600", ge=0, le=3600
+    )
+
+    # Stores
+    database_url: str | None = _setting(
+        None, "Where conversations are kept; empty means loupe.db in the data folder.", "a SQLAlchemy URL", repr=False
+    )
+    prompts: Path | None = _setting(
+        None, "Folder with prompt files; empty means those that come with Loupe.", "an existing folder"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=settings_file())
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _absolute_data(cls, value: object) -> object:
+        return default_data_folder() if value is None else Path(str(value)).expanduser().absolute()
+
+    @field_validator("prompts")
+    @classmethod
+    def _existing_prompts(cls, value: Path | None) -> Path | None:
+        if value is None:
+            return None
+        folder = value.expanduser().absolute()
+        if not folder.is_dir():
+            raise ValueError("there is no such folder")
+        return folder
+
+    @field_validator("bind")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        try:
+            return value if value == "localhost" else str(ipaddress.ip_address(value.strip("[]")))
+        except ValueError:
+            raise ValueError("it is a name, and names can point anywhere") from None
+
+    @field_validator("ollama_host")
+    @classmethod
+    def _host_url(cls, value: str | None) -> str | None:
+        return None if value is None else parse_ollama_host(value)
+
+    @field_validator("hosts", mode="before")
+    @classmethod
+    def _host_list(cls, value: object, known: ValidationInfo) -> object:
+        if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
+            value = ",".join(value)
+        return parse_hosts(value, known.data.get("slots", 1)) if isinstance(value, str) else value
+
+    @field_validator("token")
+    @classmethod
+    def _usable_token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(r"[!-~]{8,512}", value.get_secret_value()):
+            raise ValueError("it is too short, too long, or has characters that a header cannot carry")
+        return value
+
+    @model_validator(mode="after")
+    def _closed_to_the_network(self) -> Self:
+        """Binding to the network fails closed: without a token and named hosts anyone near could use the machine."""
+        missing = [] if self.token else ["LOUPE_TOKEN"]
+        missing += [] if "allowed_hosts" in self.model_fields_set and self.allowed_hosts else ["LOUPE_ALLOWED_HOSTS"]
+        if missing and not self.loopback:
+            raise ValueError(
+                f"LOUPE_BIND is {self.bind}, which other machines can reach; set {' and '.join(missing)} as well, "
+                "or leave LOUPE_BIND at 127.0.0.1"
+            )
+        return self
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the port."""
+        return self.bind == "localhost" or ipaddress.ip_address(self.bind).is_loopback
+
+    @property
+    def models_folder(self) -> Path:
+        """The embedded runtime's own store, in Ollama's layout."""
+        return self.data / "models"
+
+    @property
+    def cache_folder(self) -> Path:
+        return self.data / "cache"
+
+    @property
+    def history_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.data / 'loupe.db'}"
+
+
+def settings_file() -> Path:
+    """The TOML file that is read if it exists: `$LOUPE_CONFIG`, else `loupe.toml` in the data folder."""
+    named = os.environ.get(FILE_VARIABLE)
+    if named:
+        return Path(named).expanduser()
+    data = os.environ.get(PREFIX + "DATA")
+    return (Path(data).expanduser() if data else default_data_folder()) / FILE_NAME

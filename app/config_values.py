@@ -1,0 +1,54 @@
+"""How the words of a setting become a value: sizes, lists of host names, lists of origins."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import NoDecode
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?", re.IGNORECASE)
+_HOST_ENTRY = re.compile(r"(?:\[[0-9a-f:.]+\]|[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?)(?::[0-9]{1,5})?")
+_ORIGIN = re.compile(r"https?://(?:\[[0-9a-f:.]+\]|[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?)(?::[0-9]{1,5})?")
+
+
+def _bytes(value: object) -> object:
+    """`64MiB`, `1.5G`, `1000000`: sizes for people, powers of 1024 unless written as kB, MB, GB."""
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        return value
+    number, unit, binary = match.groups()
+    power = " KMGT".index(unit.upper() or " ")
+    decimal = bool(unit) and not binary and isinstance(value, str) and value.strip().upper().endswith("B")
+    return int(float(number) * (1000 if decimal else 1024) ** power)
+
+
+def _words(pattern: re.Pattern[str]) -> Callable[[object], object]:
+    def split(value: object) -> object:
+        words = value.split(",") if isinstance(value, str) else value
+        if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+            raise ValueError("it is not a list of words")
+        kept = tuple(_bracketed(word.strip().lower().rstrip("/")) for word in words if word.strip())
+        for word in kept:
+            if not pattern.fullmatch(word):
+                raise ValueError(f"{word!r} is not one of them")
+        return kept
+
+    return split
+
+
+def _bracketed(word: str) -> str:
+    """A bare IPv6 address as it stands in a Host header."""
+    try:
+        return f"[{ipaddress.IPv6Address(word)}]"
+    except ValueError:
+        return word
+
+
+Size = Annotated[int, BeforeValidator(_bytes)]
+Seconds = Annotated[float, Field(allow_inf_nan=False)]
+HostWords = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words(_HOST_ENTRY))]
+OriginWords = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words(_ORIGIN))]
