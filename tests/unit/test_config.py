@@ -106,14 +106,14 @@ def test_every_bad_value_is_told_at_once_with_what_is_allowed(monkeypatch: pytes
 
 
 def test_secrets_are_never_printed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOUPE_TOKEN", "top-secret-token")
-    monkeypatch.setenv("LOUPE_HOSTS", "a=:1;key=host-secret-key")
-    monkeypatch.setenv("LOUPE_DATABASE_URL", "postgresql://me:db-secret@db/loupe")
+    monkeypatch.setenv("LOUPE_TOKEN", "hush-hush-token")
+    monkeypatch.setenv("LOUPE_HOSTS", "a=:1;key=hush-key")
+    monkeypatch.setenv("LOUPE_DATABASE_URL", "postgresql://me:hush@db/loupe")
     loaded = load_settings()
 
     printed = repr(loaded) + "".join(row.value for row in effective_table(loaded))
 
-    assert "secret" not in printed.replace("key=secret", "")
+    assert "hush" not in printed
 
 
 def test_a_bad_secret_is_refused_without_being_printed(monkeypatch: pytest.MonkeyPatch) -> None:
