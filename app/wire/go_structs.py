@@ -1,0 +1,196 @@
+"""Decoding JSON into the shape of a Go struct, with Go's rules and Go's error sentences.
+
+A struct is a table from canonical key to the Go type as Go prints it. Keys match in any case, unknown keys are kept
+as they came, `null` fits everything. The first wrong type is remembered and reported after the whole value has been
+read, unless a type with its own decoder (Message, Duration, ThinkValue) meets an error: that one is reported at
+once. Source: Go's encoding/json (checked against Go 1.26) and the recordings wrong_type_* and chat_content_parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from app.core.errors import BadRequest
+from app.core.generation import Json
+from app.wire.go_json import number
+
+Decode = Callable[[Json], None]
+
+_ALPHABET = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+
+
+class GoStructs:
+    """The struct tables, the types with their own decoder, and what decodes an object with them.
+
+    structs: Go type name -> {key: Go type}; aliased: structs whose own decoder reports errors at once;
+    custom: Go type name -> check that raises `BadRequest`.
+    """
+
+    def __init__(
+        self, structs: Mapping[str, Mapping[str, str]], aliased: frozenset[str], custom: Mapping[str, Decode]
+    ) -> None:
+        self._structs, self._aliased, self._custom = structs, aliased, custom
+        self._folded = {
+            name: {key.casefold(): key for key in fields} for name, fields in structs.items()
+        }
+
+    def decode(self, struct: str, value: Json) -> dict[str, Json]:
+        """`value` as the struct `struct`, known keys renamed to their canonical form.
+
+        Raises `BadRequest` with Go's sentence; a JSON null is the empty struct.
+        """
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise BadRequest(f"json: cannot unmarshal {_kind(value)} into Go value of type api.{struct}")
+        run = _Run()
+        decoded = self._object(struct, value, run, ())
+        run.finish()
+        return decoded
+
+    def _object(self, struct: str, value: dict[str, Json], run: _Run, path: tuple[str, ...]) -> dict[str, Json]:
+        fields, folded = self._structs[struct], self._folded[struct]
+        decoded: dict[str, Json] = {}
+        for given, member in value.items():
+            key = given if given in fields else folded.get(given.casefold(), given)
+            expected = fields.get(key)
+            if expected is not None:
+                member = self._value(expected, member, run, _Place(run.shown_as or struct, (*path, key)))
+            decoded[key] = member
+        return decoded
+
+    def _value(self, expected: str, value: Json, run: _Run, place: _Place) -> Json:
+        if value is None or expected == "any":
+            return value
+        if expected in self._custom:
+            self._custom[expected](value)
+        elif expected == "api.ImageData":
+            _bytes(value, run, place)
+        elif expected.startswith("[]"):
+            return self._array(expected, value, run, place)
+        elif expected.startswith("map["):
+            self._map(expected, value, run, place)
+        elif expected.startswith("api."):
+            return self._nested(expected[4:], value, run, place)
+        else:
+            _scalar(expected, value, run, place)
+        return value
+
+    def _nested(self, struct: str, value: Json, run: _Run, place: _Place) -> Json:
+        alias = struct in self._aliased
+        inner = _Run(shown_as=place.struct) if alias else run
+        if isinstance(value, dict):
+            value = self._object(struct, value, inner, place.path)
+        else:
+            inner.wrong(_kind(value), place, "api.Alias" if alias else f"api.{struct}")
+        if alias:
+            inner.finish()
+        return value
+
+    def _array(self, expected: str, value: Json, run: _Run, place: _Place) -> Json:
+        if not isinstance(value, list):
+            run.wrong(_kind(value), place, "api.Tools" if expected == "[]api.Tool" else expected)
+            return value
+        return [self._value(expected[2:], member, run, place) for member in value]
+
+    def _map(self, expected: str, value: Json, run: _Run, place: _Place) -> None:
+        if not isinstance(value, dict):
+            run.wrong(_kind(value), place, expected)
+        elif expected == "map[string]string":
+            for member in value.values():
+                self._value("string", member, run, place)
+
+
+class _Place(NamedTuple):
+    """Where a value stands: the struct that errors name, and the keys down to it."""
+
+    struct: str
+    path: tuple[str, ...]
+
+
+class _Run:
+    """One decoding: the first wrong type met. `shown_as` is set inside a type with its own decoder, whose errors
+    Go reports under the struct around it."""
+
+    def __init__(self, shown_as: str | None = None) -> None:
+        self.shown_as = shown_as
+        self.saved: BadRequest | None = None
+
+    def wrong(self, kind: str, place: _Place, expected: str) -> None:
+        field = f"{place.struct}.{'.'.join(place.path)}"
+        text = f"json: cannot unmarshal {kind} into Go struct field {field} of type {expected}"
+        self.saved = self.saved or BadRequest(text, place.path[0])
+
+    def finish(self) -> None:
+        if self.saved is not None:
+            raise self.saved
+
+
+def _kind(value: Json) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int | float):
+        return "number"
+    return {str: "string", list: "array", dict: "object"}[type(value)]
+
+
+def _scalar(expected: str, value: Json, run: _Run, place: _Place) -> None:
+    if expected == "string" and not isinstance(value, str):
+        run.wrong(_kind(value), place, expected)
+    elif expected == "bool" and not isinstance(value, bool):
+        run.wrong(_kind(value), place, expected)
+    elif expected == "int":
+        if isinstance(value, float) or isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**63:
+            run.wrong(f"number {number(value) if isinstance(value, float) else value}", place, expected)
+        elif isinstance(value, bool) or not isinstance(value, int):
+            run.wrong(_kind(value), place, expected)
+
+
+def _bytes(value: Json, run: _Run, place: _Place) -> None:
+    """Base64 bytes: standard alphabet, padded, line breaks ignored (Go's base64.StdEncoding)."""
+    if not isinstance(value, str):
+        run.wrong(_kind(value), place, "api.ImageData")
+        return
+    wrong = corrupt_base64_at(value)
+    if wrong is not None and run.saved is None:
+        run.saved = BadRequest(f"illegal base64 data at input byte {wrong}", place.path[-1])
+
+
+def corrupt_base64_at(text: str) -> int | None:
+    """Where Go's strict decoder would stop, as a byte offset; None when `text` is sound."""
+    if len(text) % 4 == 0 and text.isascii() and text.rstrip("=").translate(_DROP) == "" and "=" not in text[:-2]:
+        return None  # the common case, at C speed
+    quantum_start, filled, at, end = 0, 0, 0, len(text)
+    while at < end:
+        character = text[at]
+        if character in "\r\n":
+            at += 1
+        elif character in _ALPHABET:
+            filled = (filled + 1) % 4
+            at += 1
+            quantum_start = at if filled == 0 else quantum_start
+        elif character == "=" and filled >= 2:
+            return _padding(text, at, filled)
+        else:
+            return len(text[:at].encode())
+    return None if filled == 0 else max(at - filled, 0) if filled else quantum_start
+
+
+def _padding(text: str, at: int, filled: int) -> int | None:
+    """Checks the '=' at the end of a quantum that has `filled` characters."""
+    rest = at + 1
+    while rest < len(text) and text[rest] in "\r\n":
+        rest += 1
+    if filled == 2:
+        if rest >= len(text):
+            return len(text)
+        if text[rest] != "=":
+            return rest - 1
+        rest += 1
+    while rest < len(text) and text[rest] in "\r\n":
+        rest += 1
+    return rest if rest < len(text) else None
+
+
+_DROP = {ord(character): None for character in _ALPHABET}
