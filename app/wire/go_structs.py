@@ -132,19 +132,16 @@ def _kind(value: Json) -> str:
         return "bool"
     if isinstance(value, int | float):
         return "number"
-    return {str: "string", list: "array", dict: "object"}[type(value)]
+    return "string" if isinstance(value, str) else "array" if isinstance(value, list) else "object"
 
 
 def _scalar(expected: str, value: Json, run: _Run, place: _Place) -> None:
-    if expected == "string" and not isinstance(value, str):
-        run.wrong(_kind(value), place, expected)
-    elif expected == "bool" and not isinstance(value, bool):
-        run.wrong(_kind(value), place, expected)
-    elif expected == "int":
-        if isinstance(value, float) or isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**63:
-            run.wrong(f"number {number(value) if isinstance(value, float) else value}", place, expected)
-        elif isinstance(value, bool) or not isinstance(value, int):
-            run.wrong(_kind(value), place, expected)
+    kind = _kind(value)
+    wanted = {"string": "string", "bool": "bool", "int": "number"}[expected]
+    if kind != wanted:
+        run.wrong(kind, place, expected)
+    elif isinstance(value, float) or isinstance(value, int) and abs(value) >= 2**63:
+        run.wrong(f"number {number(value) if isinstance(value, float) else value}", place, expected)
 
 
 def _bytes(value: Json, run: _Run, place: _Place) -> None:

@@ -9,6 +9,7 @@ import re
 
 _SPACE = " \t\r\n"
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_ESCAPES = dict(zip("\n\t\r\\\a\b\f\v", ("\\n", "\\t", "\\r", "\\\\", "\\a", "\\b", "\\f", "\\v"), strict=True))
 _HEX = "0123456789abcdefABCDEF"
 
 
@@ -28,9 +29,8 @@ def explain(text: str) -> str:
 def _quoted(character: str) -> str:
     if character in ("'", '"'):
         return "'\\''" if character == "'" else "'\"'"
-    escapes = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\", "\x07": "\\a", "\b": "\\b", "\f": "\\f", "\v": "\\v"}
-    if character in escapes:
-        return f"'{escapes[character]}'"
+    if character in _ESCAPES:
+        return f"'{_ESCAPES[character]}'"
     first = character.encode()[0]  # Go's scanner works on bytes and names the first one
     shown = chr(first)
     return f"'{shown}'" if shown.isprintable() else f"'\\x{first:02x}'" if first < 0x80 else f"'\\u{first:04x}'"
