@@ -1,0 +1,1 @@
+"""What `tasks.py` does: environment, system packages, verbs, locks, image. Standard library only."""
