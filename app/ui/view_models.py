@@ -1,0 +1,219 @@
+"""What the screens show, as text and plain values. Pure: no Streamlit, no services, no clock of its own.
+
+Numbers carry their unit; what is unknown is a dash, never a zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from app.core.conversations import ConversationRow, MessageState, StoredMessage
+from app.core.generation import Span, Usage
+
+UNKNOWN = "–"
+NARROW = "\u202f"  # NARROW NO-BREAK SPACE between a value and its unit
+
+
+def duration(seconds: float | None) -> str:
+    """8 ms, 1.24 s, 14.2 s, 3 min 05 s, 2 h 07 min."""
+    if seconds is None or not math.isfinite(seconds) or seconds < 0:
+        return UNKNOWN
+    if seconds < 0.0095:
+        return f"{seconds * 1000:.1f} ms" if 0 < seconds < 0.00095 else f"{seconds * 1000:.0f} ms"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 9.995:
+        return f"{seconds:.2f} s"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def ttft(seconds: float | None) -> str:
+    """Time to first token always in seconds, so that answers compare at a glance: 0.42 s."""
+    if seconds is None or seconds < 0:
+        return UNKNOWN
+    return f"{seconds:.2f} s" if seconds < 9.995 else duration(seconds)
+
+
+def about(seconds: float) -> str:
+    """An estimate, no more exact than it is: about 12 s, about 2 min."""
+    return f"about {max(1, round(seconds))} s" if seconds < 59.5 else f"about {round(seconds / 60)} min"
+
+
+def size(count: int | None) -> str:
+    """Bytes as 104 MiB or 4.37 GiB: three figures."""
+    if count is None or count < 0:
+        return UNKNOWN
+    value = count / 2**20
+    unit = "MiB"
+    if value >= 999.5:
+        value, unit = value / 1024, "GiB"
+    digits = 0 if value >= 99.95 else 1 if value >= 9.995 else 2
+    return f"{value:.{digits}f} {unit}"
+
+
+def rate(tokens_per_second: float | None) -> str:
+    if tokens_per_second is None or not math.isfinite(tokens_per_second):
+        return UNKNOWN
+    return f"{tokens_per_second:.0f} tok/s" if tokens_per_second >= 999.5 else f"{tokens_per_second:.1f} tok/s"
+
+
+def bits(bpw: float | None) -> str:
+    """True bits per weight: 4.85 bpw."""
+    return UNKNOWN if bpw is None else f"{bpw:.2f} bpw"
+
+
+def count(number: int, noun: str) -> str:
+    """1 token, 128 tokens, 12 034 tokens."""
+    return f"{number:,}".replace(",", NARROW) + f" {noun}" + ("" if number == 1 else "s")
+
+
+def percent(fraction: float | None) -> str:
+    """Whole percent, rounded down: 100 % is only said when it is done."""
+    return UNKNOWN if fraction is None else f"{math.floor(min(1.0, max(0.0, fraction)) * 100)} %"
+
+
+ORDINALS = ("next", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+
+
+def waiting(phase: str, variant: str, position: int | None = None, eta: float | None = None) -> str:
+    """What an answer waits for, in words."""
+    if phase == "queued":
+        place = ORDINALS[position - 1] if position and position <= len(ORDINALS) else f"number {position}"
+        words = f"{place} in the queue" if position else "waiting in the queue"
+        return words + (f", {about(eta)}" if eta is not None else "")
+    return {
+        "cache": "looking in the cache",
+        "loading": f"loading {variant}…",
+        "prefill": "reading the prompt…",
+        "decode": "writing…",
+    }.get(phase, "asking the model…")
+
+
+def answer_facts(message: StoredMessage, variant: str) -> tuple[str, ...]:
+    """The parts of the quiet line under an answer: variant, TTFT, decode speed, tokens, and how it ended."""
+    facts = [variant]
+    if message.ttft is not None:
+        facts.append(f"TTFT {ttft(message.ttft)}")
+    usage = message.usage
+    if usage is not None and not message.cached and usage.decode_tps is not None:
+        facts.append(rate(usage.decode_tps))
+    if usage is not None and usage.output_tokens:
+        facts.append(count(usage.output_tokens, "token"))
+    if message.cached:
+        facts.append("cached")
+    if message.answer.done_reason == "length":
+        facts.append("cut at the token limit")
+    ended = ENDED.get(message.state)
+    if ended:
+        facts.append(ended)
+    return tuple(facts)
+
+
+ENDED = {
+    MessageState.STOPPED: "stopped",
+    MessageState.INTERRUPTED: "interrupted",
+    MessageState.ERROR: "broke off",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One row of a waterfall; `left` and `width` in percent of the whole."""
+
+    name: str
+    label: str
+    left: float
+    width: float
+    time: str
+    note: str = ""
+
+
+SPAN_LABELS = {
+    "cache": "Cache",
+    "queue": "Queue",
+    "connect": "Connect",
+    "load": "Load",
+    "prefill": "Prefill",
+    "first_token": "First token",
+    "decode": "Decode",
+}
+
+
+def waterfall(spans: Sequence[Span], usage: Usage | None) -> tuple[Bar, ...]:
+    """The rows for queue, load, prefill, decode and whatever else took part, on one time axis."""
+    known = [span for span in spans if span.name.replace(" ", "_") in SPAN_LABELS]
+    end = max((span.end for span in known), default=0.0)
+    if end <= 0:
+        return ()
+    return tuple(
+        Bar(
+            name := span.name.replace(" ", "_"),
+            SPAN_LABELS[name],
+            round(100 * span.start / end, 2),
+            round(max(0.4, 100 * span.seconds / end), 2),
+            duration(span.seconds),
+            _span_note(name, usage),
+        )
+        for span in known
+    )
+
+
+def _span_note(name: str, usage: Usage | None) -> str:
+    if usage is None:
+        return ""
+    if name == "prefill" and usage.prompt_tokens:
+        return count(usage.prompt_tokens, "token")
+    if name == "decode" and usage.output_tokens:
+        return f"{count(usage.output_tokens, 'token')}, {rate(usage.decode_tps)}"
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """Conversations of one stretch of time, under one heading."""
+
+    title: str
+    rows: tuple[ConversationRow, ...]
+
+
+def by_day(rows: Iterable[ConversationRow], now: datetime) -> tuple[Day, ...]:
+    """Today, Yesterday, the last seven days, then months. Order within is kept. `now` bears the user's zone."""
+    groups: dict[str, list[ConversationRow]] = {}
+    for row in rows:
+        then = datetime.fromtimestamp(row.updated_at, now.tzinfo)
+        groups.setdefault(_day_title(then, now), []).append(row)
+    return tuple(Day(title, tuple(members)) for title, members in groups.items())
+
+
+MONTHS = (
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
+
+
+def _day_title(then: datetime, now: datetime) -> str:
+    days = (now.date() - then.date()).days
+    if days <= 0:
+        return "Today"
+    if days == 1:
+        return "Yesterday"
+    if days < 7:
+        return "Last seven days"
+    return MONTHS[then.month - 1] + ("" if then.year == now.year else f" {then.year}")
+
+
+def until(moment: datetime, now: datetime) -> str:
+    """When a loaded model goes: 'until 14:32', 'for good' where it is kept for ever (Ollama says year 2300 or so)."""
+    if moment - now > timedelta(days=365):
+        return "kept loaded"
+    local = moment.astimezone(now.tzinfo)
+    return f"until {local:%H:%M}" if local.date() == now.date() else f"until {local.day} {MONTHS[local.month - 1][:3]}"
