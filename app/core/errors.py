@@ -14,6 +14,7 @@
     ├── Draining                   503  the process is going down
     ├── HostError                       something about one host
     │   ├── HostUnreachable        502
+    │   │   └── HostWarming        503  our own runtime is still starting
     │   ├── HostTimeout            504
     │   ├── HostProtocolError      502
     │   ├── HostRefused            as the host said
@@ -179,6 +180,14 @@ class HostUnreachable(HostError):
 
     def __init__(self, host: str, why: str = "") -> None:
         super().__init__(host, f"the model host {host} does not answer" + (f": {why}" if why else ""))
+
+
+class HostWarming(HostUnreachable):
+    """Our own runtime is still starting: waiting helps."""
+
+    status = 503
+    code = "host_warming"
+    retry_after = 1.0
 
 
 class HostTimeout(HostError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Protocol
 
 from app.core.generation import Chunk, GenerationRequest
@@ -39,7 +39,7 @@ class Backend(Protocol):
     @property
     def address(self) -> HostAddress: ...
 
-    def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
+    def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk, None]:
         """Run a generation. Always streamed upstream; ends with exactly one chunk that is `done` or `whole`."""
         ...
 
@@ -57,7 +57,9 @@ class Backend(Protocol):
         """A short request passed through unread (tags, show, copy, delete …), error statuses included."""
         ...
 
-    def forward_stream(self, method: str, path: str, body: bytes | AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    def forward_stream(
+        self, method: str, path: str, body: bytes | AsyncIterator[bytes]
+    ) -> AsyncGenerator[bytes, None]:
         """A long management request (pull, create …): the host's NDJSON lines, without newlines, as they come.
 
         Raises `HostRefused` with the host's status when it answers an error before the first line.

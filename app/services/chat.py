@@ -1,0 +1,281 @@
+"""The way of one generation: cache, then queue, then a host with one failover, then the attempt itself.
+
+Each layer is one method and one span; the order in this file is the order on the way. The pages and the gateway
+both come in by `ask`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from app.core.errors import Cancelled, HostError, LoupeError
+from app.core.generation import CacheMode, Chunk, GenerationRequest, Priority
+from app.core.ports import SystemClock
+from app.services.host_pool import HostPool, Lease, ResolvedModel
+from app.services.request_queue import RequestQueue, Ticket
+from app.services.response_cache import CacheHit, ResponseCache, cache_key
+from app.services.retry_policy import RetryBudget, may_go_back, may_go_elsewhere
+from app.services.shared_work import SharedWork, SharedWorks
+from app.services.telemetry import CacheDecision, Phase, Telemetry, Trace
+
+IDENTITY_SECONDS = 1.0  # how long a request waits to learn which model and build would answer it; then no caching
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. `principal` owns cache entries, `flow` counts for fairness only; `trace` is theirs to watch.
+
+    `cache_mode` USE caches deterministic requests; `cache_sampled` also those that are not (asked for by name).
+    """
+
+    principal: str = "local"
+    flow: str = "local"
+    priority: Priority = Priority.INTERACTIVE
+    cache_mode: CacheMode = CacheMode.USE
+    cache_sampled: bool = False
+    trace: Trace = field(default_factory=lambda: Trace(SystemClock()))
+
+
+class ChatService:
+    def __init__(
+        self, cache: ResponseCache, queue: RequestQueue, pool: HostPool, telemetry: Telemetry, budget: RetryBudget
+    ) -> None:
+        self._cache, self._queue, self._pool = cache, queue, pool
+        self._telemetry, self._budget = telemetry, budget
+        self._shared = SharedWorks()
+
+    async def ask(self, request: GenerationRequest, caller: Caller) -> AsyncGenerator[Chunk, None]:
+        """The answer, piece by piece, ending with one that is `done` or `whole`.
+
+        Raises `LoupeError`s, before the first piece or in the middle. Closing the iterator frees the slot at once.
+        """
+        trace = caller.trace
+        trace.principal, trace.flow = caller.principal, caller.flow
+        trace.model, trace.endpoint = request.model, request.endpoint
+        self._telemetry.begin(trace)
+        status, error_text = "cancelled", ""
+        try:
+            async with aclosing(self._from_cache(request, caller)) as chunks:
+                async for chunk in chunks:
+                    if chunk.text or chunk.thinking:
+                        trace.saw_text()
+                    trace.usage = chunk.usage or trace.usage
+                    if chunk.done or chunk.whole:
+                        status = "ok"  # a reader that stops after the last piece has left nothing
+                    yield chunk
+            status = "ok"
+        except LoupeError as error:
+            status = "cancelled" if isinstance(error, Cancelled) else error.code
+            error_text = error.message
+            raise
+        except Exception as error:
+            status, error_text = "internal", repr(error)
+            raise
+        finally:
+            self._telemetry.finish(trace, status=status, error=error_text)
+
+    @contextlib.asynccontextmanager
+    async def slot(self, model: str, caller: Caller) -> AsyncIterator[Lease]:
+        """A host's slot for work that is no generation, such as embeddings, by the same queue."""
+        await self._pool.resolve(model)
+        async with self._queue.enter(caller.flow, caller.priority, model) as ticket:
+            with caller.trace.span("queue"):
+                _say_queued(caller.trace, ticket)
+                lease = await ticket.admitted()
+            caller.trace.host = lease.address.name
+            try:
+                yield lease
+            except HostError as error:
+                lease.failed(error)
+                raise
+            lease.succeeded()
+
+    async def close(self) -> None:
+        """End what is still running. Call `queue.close` first and wait for what may end by itself."""
+        await self._shared.close()
+
+    # Layer 1: cache
+
+    async def _from_cache(self, request: GenerationRequest, caller: Caller) -> AsyncGenerator[Chunk, None]:
+        trace, hit, running, key = caller.trace, None, None, ""
+        trace.enter("cache")
+        with trace.span("cache") as found:
+            model, trace.cache = await self._decide(request, caller)
+            if model is not None:
+                trace.digest, key = model.digest, self._key(request, caller, model)
+            if trace.cache.outcome == "miss":
+                hit, running = self._cache.get(key), self._shared.find(key)
+            if hit is not None:
+                trace.cache = CacheDecision("hit", "", hit.age)
+            elif running is not None:
+                trace.cache = CacheDecision("joined", "the same question is being answered")
+            found["outcome"] = trace.cache.outcome
+        if hit is not None:
+            for chunk in _replayed(hit):
+                yield chunk
+            return
+        if model is None:
+            chunks = self._admitted(request, caller, trace)
+        else:
+            work = running or self._share(key, request, caller, model)
+            trace.share(work.trace)
+            chunks = self._shared.follow(key, work)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+
+    async def _decide(
+        self, request: GenerationRequest, caller: Caller
+    ) -> tuple[ResolvedModel | None, CacheDecision]:
+        """Whether the cache has a part in this, and the identity that its key needs. None: straight to the queue."""
+        reason = ""
+        if request.is_load_or_unload:
+            reason = "loads or unloads a model"
+        elif caller.cache_mode is CacheMode.BYPASS:
+            reason = "asked for"
+        elif not (request.deterministic or caller.cache_sampled):
+            reason = "not deterministic"
+        try:
+            async with asyncio.timeout(IDENTITY_SECONDS):
+                model = await self._pool.resolve(request.model, fresh=not reason)
+        except TimeoutError:
+            return None, CacheDecision("bypass", reason or "the host did not say in time what would answer")
+        if reason or not (model.digest and model.server):
+            return None, CacheDecision("bypass", reason or "the host does not say what would answer")
+        return model, CacheDecision("refresh" if caller.cache_mode is CacheMode.REFRESH else "miss")
+
+    def _key(self, request: GenerationRequest, caller: Caller, model: ResolvedModel) -> str:
+        # The manifest's digest covers the template too: it is a layer of the model. An unknown context finds nothing,
+        # because answers are stored only when the context is known.
+        return cache_key(
+            request,
+            digest=model.digest,
+            template_digest="",
+            server=model.server,
+            context=request.num_ctx or self._pool.default_context(model),
+            namespace=caller.principal,
+        )
+
+    def _share(self, key: str, request: GenerationRequest, caller: Caller, model: ResolvedModel) -> SharedWork:
+        async def keep(chunks: tuple[Chunk, ...], trace: Trace) -> None:
+            answered = await self._pool.identify(request.model, trace.host)
+            if answered is None or answered.digest != model.digest:
+                return  # pulled anew meanwhile, or another host's version answered
+            if request.num_ctx is None and await self._pool.learn_context(answered) is None:
+                return
+            await self._cache.put(
+                self._key(request, caller, answered), chunks, model=request.model, seconds=trace.elapsed
+            )
+
+        def produce(trace: Trace) -> AsyncGenerator[Chunk, None]:
+            return self._admitted(request, caller, trace)
+
+        trace = self._telemetry.trace(principal=caller.principal, flow=caller.flow)
+        trace.digest = model.digest
+        return self._shared.start(key, trace, produce, keep)
+
+    # Layer 2: queue
+
+    async def _admitted(
+        self, request: GenerationRequest, caller: Caller, trace: Trace
+    ) -> AsyncGenerator[Chunk, None]:
+        if _unloads(request):  # frees memory: it needs no slot and must not wait for one
+            async with self._pool.lease(request.model) as backend, aclosing(backend.stream(request)) as chunks:
+                trace.host = backend.address.name
+                async for chunk in chunks:
+                    yield chunk
+            self._pool.look_again()
+            return
+        async with self._queue.enter(caller.flow, caller.priority, request.model) as ticket:
+            with trace.span("queue"):
+                _say_queued(trace, ticket)
+                lease = await ticket.admitted()
+            async with aclosing(self._with_failover(request, lease, trace)) as chunks:
+                async for chunk in chunks:
+                    if chunk.done or chunk.whole:
+                        ticket.release()  # the host has finished, however slowly the last piece is read
+                    yield chunk
+        if request.is_load_or_unload:
+            self._pool.look_again()
+
+    # Layer 3: failover
+
+    async def _with_failover(
+        self, request: GenerationRequest, lease: Lease, trace: Trace
+    ) -> AsyncGenerator[Chunk, None]:
+        self._budget.count_request()
+        forwarded = False
+        for attempt in (1, 2):
+            try:
+                async with aclosing(self._one_attempt(request, lease, trace, attempt)) as chunks:
+                    async for chunk in chunks:
+                        forwarded = True
+                        yield chunk
+                return
+            except (GeneratorExit, asyncio.CancelledError):
+                lease.abandoned()
+                raise
+            except LoupeError as error:
+                lease.failed(error)
+                if forwarded or attempt == 2 or not self._may_try_again(error, lease):
+                    raise
+
+    def _may_try_again(self, error: LoupeError, lease: Lease) -> bool:
+        """Whether to, and if so with the lease on the host that is next."""
+        if not may_go_elsewhere(error):
+            return False
+        return (lease.move() or may_go_back(error)) and self._budget.spend()
+
+    # Layer 4: attempt
+
+    async def _one_attempt(
+        self, request: GenerationRequest, lease: Lease, trace: Trace, attempt: int
+    ) -> AsyncGenerator[Chunk, None]:
+        trace.host = host = lease.address.name
+        trace.enter("prefill" if lease.warm else "loading")
+        began, first, usage = trace.elapsed, None, None
+        outcome = "failed"
+        try:
+            async with aclosing(lease.backend.stream(request)) as chunks:
+                async for chunk in chunks:
+                    if first is None:
+                        first = trace.elapsed
+                        trace.enter("decode")
+                    if chunk.done or chunk.whole:
+                        outcome, usage = "ok", chunk.usage
+                        lease.succeeded()
+                    yield chunk
+        except (GeneratorExit, asyncio.CancelledError):
+            outcome = "ok" if outcome == "ok" else "cancelled"
+            raise
+        finally:
+            self._telemetry.metrics.upstream.labels(host, outcome).inc()
+            trace.add_span("host", began, trace.elapsed, host=host, attempt=attempt, outcome=outcome)
+            if usage is not None and first is not None:
+                trace.add_host_spans(usage, began, first)
+
+
+def _say_queued(trace: Trace, ticket: Ticket) -> None:
+    trace.enter(lambda: Phase("queued", ticket.position, ticket.eta) if ticket.position else Phase("connect"))
+
+
+def _unloads(request: GenerationRequest) -> bool:
+    keep_alive = request.body.get("keep_alive")
+    zero = keep_alive in (0, "0", "0s") and keep_alive is not False
+    return request.is_load_or_unload and zero
+
+
+_CREATED = re.compile(rb'"created_at":"[^"]*"')
+
+
+def _replayed(hit: CacheHit) -> Iterator[Chunk]:
+    """The records as they were, but made now. The field stands before the model's text: the first match is it."""
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z").encode()
+    for chunk in hit.chunks:
+        yield replace(chunk, line=_CREATED.sub(b'"created_at":"' + now + b'"', chunk.line, count=1))

@@ -1,0 +1,126 @@
+"""Whether to try again, and when a host deserves a rest. Decisions only: nothing here waits or sends.
+
+One retry, only before the first piece of the answer was passed on, only for errors that say "this host, this time",
+and within a budget, so that a total outage is not answered with twice the load. "Busy" is not "broken".
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from app.core.errors import (
+    HostError,
+    HostProtocolError,
+    HostRefused,
+    HostTimeout,
+    HostUnreachable,
+    LoupeError,
+)
+from app.core.ports import Clock
+
+RETRY_SHARE = 0.2  # Envoy's and Finagle's budget
+FLOOR_SECONDS = 10.0  # one retry per this many seconds is always allowed: a quiet service has no 20 % to spend
+WINDOW_SECONDS = 60.0
+
+
+def may_go_elsewhere(error: LoupeError) -> bool:
+    """Whether another host may do better. Never for the caller's own mistakes, nor once it has taken long."""
+    match error:
+        case HostTimeout():
+            return error.phase == "connect"
+        case HostRefused():
+            return error.status in (502, 503, 504)
+        case HostUnreachable() | HostProtocolError():
+            return True
+        case _:
+            return False
+
+
+def may_go_back(error: LoupeError) -> bool:
+    """Whether the same host may do better at once: a connection that broke, not one that was refused."""
+    return isinstance(error, HostProtocolError)
+
+
+def counts_against(error: LoupeError) -> bool:
+    """Whether the error says something against the host's health."""
+    match error:
+        case HostRefused():
+            return error.status in (502, 504)
+        case HostUnreachable() | HostProtocolError() | HostTimeout():
+            return True
+        case _:
+            return False
+
+
+class RetryBudget:
+    """Retries are at most a fifth of the requests of the last minute, and always one in ten seconds."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._requests: deque[float] = deque()
+        self._retries: deque[float] = deque()
+
+    def count_request(self) -> None:
+        self._requests.append(self._clock.monotonic())
+        self._forget()
+
+    def spend(self) -> bool:
+        """Take one retry out of the budget; False if there is none."""
+        now = self._clock.monotonic()
+        self._forget()
+        floor_free = not self._retries or now - self._retries[-1] >= FLOOR_SECONDS
+        if floor_free or len(self._retries) + 1 <= RETRY_SHARE * len(self._requests):
+            self._retries.append(now)
+            return True
+        return False
+
+    def _forget(self) -> None:
+        oldest = self._clock.monotonic() - WINDOW_SECONDS
+        for moments in (self._requests, self._retries):
+            while moments and moments[0] < oldest:
+                moments.popleft()
+
+
+class Breaker:
+    """Rests a host whose health check passes while its answers fail: five failures in a row open it for 5 s.
+
+    Each further opening doubles the rest, up to 60 s. After the rest one request may try; its outcome decides.
+    """
+
+    FAILURES = 5
+    FIRST_REST, LONGEST_REST = 5.0, 60.0
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._failures = 0
+        self._rest = 0.0
+        self._open_until: float | None = None
+        self._probing = False
+
+    @property
+    def state(self) -> str:
+        """closed, open, or half-open (the rest is over and one request may try)."""
+        if self._open_until is None:
+            return "closed"
+        return "open" if self._clock.monotonic() < self._open_until or self._probing else "half-open"
+
+    def begin(self) -> None:
+        """A request goes to the host now."""
+        self._probing = self._open_until is not None
+
+    def succeeded(self) -> None:
+        self._failures, self._rest, self._open_until, self._probing = 0, 0.0, None, False
+
+    def abandoned(self) -> None:
+        """The caller left: that says nothing about the host, but another may probe now."""
+        self._probing = False
+
+    def failed(self, error: HostError) -> None:
+        if not counts_against(error):
+            self.abandoned()
+            return
+        self._failures += 1
+        if self._failures >= self.FAILURES or self._probing:
+            self._rest = min(max(self._rest * 2, self.FIRST_REST), self.LONGEST_REST)
+            self._open_until = self._clock.monotonic() + self._rest
+        self._probing = False

@@ -1,0 +1,261 @@
+"""What each request waited for and what it cost: traces, a ring of finished requests, metrics.
+
+A trace is written by the layers while a request runs and read by the page that shows it; when the request ends it
+becomes a `FinishedRequest`. Cached answers count as requests and never enter speed statistics.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import structlog
+
+from app.core.generation import Span, Usage
+from app.core.ports import Clock
+from app.services.metrics import Metrics
+
+log = structlog.get_logger("loupe.requests")
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """What a request is doing now. `name` is one of: new, cache, queued, connect, loading, prefill, decode, done.
+
+    `position` counts from 1; `eta` is in seconds, None where nothing has been measured yet. Both only while queued.
+    """
+
+    name: str
+    position: int | None = None
+    eta: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CacheDecision:
+    """What the cache did: hit, miss, joined (shared a running generation), refresh or bypass, and why."""
+
+    outcome: str = "bypass"
+    reason: str = ""
+    age: float | None = None  # seconds since the answer was stored, for a hit
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRequest:
+    """One line of the ring. `started_at` in seconds since the epoch, `seconds` and `ttft` in seconds.
+
+    `status` is "ok", "cancelled" or the code of the error. `ttft` (to the first non-empty text) and `usage` are None
+    where there was none; for a cached answer `usage` is that of the original.
+    """
+
+    id: str
+    principal: str
+    flow: str
+    model: str
+    digest: str
+    host: str
+    endpoint: str
+    status: str
+    error: str
+    cache: CacheDecision
+    started_at: float
+    seconds: float
+    ttft: float | None
+    usage: Usage | None
+    spans: tuple[Span, ...]
+
+    @property
+    def measured(self) -> bool:
+        """Whether its times say something about a host's speed."""
+        return self.status == "ok" and self.cache.outcome not in ("hit", "joined") and self.usage is not None
+
+
+class Trace:
+    """The running record of one request; times are seconds since it began."""
+
+    def __init__(self, clock: Clock, *, principal: str = "local", flow: str = "local") -> None:
+        self._clock = clock
+        self._began = clock.monotonic()
+        self._phase: Callable[[], Phase] = lambda: Phase("new")
+        self._shared: Trace | None = None
+        self._spans: list[Span] = []
+        self.id = secrets.token_hex(8)
+        self.principal, self.flow = principal, flow
+        self.started_at = clock.now()
+        self.model = self.endpoint = self._host = self._digest = ""
+        self.cache = CacheDecision()
+        self.ttft: float | None = None
+        self.usage: Usage | None = None
+
+    @property
+    def elapsed(self) -> float:
+        return self._clock.monotonic() - self._began
+
+    @property
+    def phase(self) -> Phase:
+        """What the request waits for now. Cheap and safe to read from another thread."""
+        return self._shared.phase if self._shared is not None else self._phase()
+
+    def enter(self, phase: str | Callable[[], Phase]) -> None:
+        """Say what the request does now; a callable is asked anew at each reading (a queue position falls)."""
+        self._phase = phase if callable(phase) else (lambda now=Phase(phase): now)  # type: ignore[misc]
+
+    @property
+    def host(self) -> str:
+        return self._shared.host if self._shared is not None else self._host
+
+    @host.setter
+    def host(self, name: str) -> None:
+        self._host = name
+
+    @property
+    def digest(self) -> str:
+        """The digest of the model that answers; "" while that is not known."""
+        return self._shared.digest if self._shared is not None else self._digest
+
+    @digest.setter
+    def digest(self, digest: str) -> None:
+        self._digest = digest
+
+    @contextlib.contextmanager
+    def span(self, name: str, **attributes: str | int | float | bool) -> Iterator[dict[str, str | int | float | bool]]:
+        """Record a layer's time, also when it fails; the yielded dict takes attributes that are known later."""
+        began, found = self.elapsed, dict(attributes)
+        try:
+            yield found
+        finally:
+            self._spans.append(Span(name, began, self.elapsed, found))
+
+    def add_span(self, name: str, start: float, end: float, **attributes: str | int | float | bool) -> None:
+        self._spans.append(Span(name, start, max(start, end), attributes))
+
+    def add_host_spans(self, usage: Usage, began: float, first: float) -> None:
+        """Lay the durations the host counted on our time line: `began` is the sending, `first` the first record.
+
+        A host tells how long, not when. Loading comes first, prefill ends with the first token, decoding follows;
+        what remains between them is the host's own waiting and the network.
+        """
+        load, prefill, decode = usage.load_ns / 1e9, usage.prefill_ns / 1e9, usage.decode_ns / 1e9
+        loaded = min(began + load, first)
+        self.add_span("load", began, loaded, seconds=load)
+        self.add_span("prefill", max(loaded, first - prefill), first, seconds=prefill, tokens=usage.prompt_tokens)
+        self.add_span("first token", began, first)
+        self.add_span("decode", first, min(first + decode, self.elapsed), seconds=decode, tokens=usage.output_tokens)
+
+    def share(self, other: Trace) -> None:
+        """This request waits for the work recorded in `other` (a generation that several callers share)."""
+        self._shared = other
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """All spans so far by start. Of shared work only what happened while this request waited."""
+        spans = list(self._spans)
+        if self._shared is not None:
+            shift = self._shared._began - self._began
+            moved = [replace(span, start=span.start + shift, end=span.end + shift) for span in self._shared.spans]
+            spans += [replace(span, start=max(span.start, 0.0)) for span in moved if span.end > 0]
+        return tuple(sorted(spans, key=lambda span: (span.start, span.end)))
+
+    def saw_text(self) -> None:
+        """The first non-empty piece of the answer has come."""
+        if self.ttft is None:
+            self.ttft = self.elapsed
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetrySnapshot:
+    """`recent` newest first; counters since the start of the process."""
+
+    recent: tuple[FinishedRequest, ...]
+    running: int
+    finished: int
+    failed: int
+    cancelled: int
+    cache_hits: int
+
+
+class Telemetry:
+    """Keeps the last `keep` finished requests and the metrics that `/metrics` shows."""
+
+    def __init__(self, clock: Clock, *, keep: int = 500) -> None:
+        self._clock = clock
+        self._recent: deque[FinishedRequest] = deque(maxlen=keep)
+        self._running: dict[str, Trace] = {}
+        self._counts = {"finished": 0, "failed": 0, "cancelled": 0, "cache_hits": 0}
+        self.metrics = Metrics()
+
+    def trace(self, *, principal: str = "local", flow: str = "local") -> Trace:
+        """A trace for a request that begins now."""
+        return Trace(self._clock, principal=principal, flow=flow)
+
+    def begin(self, trace: Trace) -> None:
+        self._running[trace.id] = trace
+
+    def finish(self, trace: Trace, *, status: str = "ok", error: str = "") -> FinishedRequest:
+        """Close a trace: into the ring, the counters and one structured log line."""
+        trace.enter("done")
+        self._running.pop(trace.id, None)
+        record = FinishedRequest(
+            id=trace.id,
+            principal=trace.principal,
+            flow=trace.flow,
+            model=trace.model,
+            digest=trace.digest,
+            host=trace.host,
+            endpoint=trace.endpoint,
+            status=status,
+            error=error,
+            cache=trace.cache,
+            started_at=trace.started_at,
+            seconds=trace.elapsed,
+            ttft=trace.ttft,
+            usage=trace.usage,
+            spans=trace.spans,
+        )
+        self._recent.appendleft(record)
+        self._count(record)
+        self._log(record)
+        return record
+
+    def running(self) -> tuple[Trace, ...]:
+        return tuple(self._running.values())
+
+    def find(self, request_id: str) -> FinishedRequest | None:
+        return next((record for record in tuple(self._recent) if record.id == request_id), None)
+
+    def snapshot(self) -> TelemetrySnapshot:
+        return TelemetrySnapshot(recent=tuple(self._recent), running=len(self._running), **self._counts)
+
+    def render_metrics(self) -> bytes:
+        """The metrics in Prometheus's text format."""
+        return self.metrics.render()
+
+    def _count(self, record: FinishedRequest) -> None:
+        self._counts["finished"] += 1
+        self._counts["cancelled"] += record.status == "cancelled"
+        self._counts["failed"] += record.status not in ("ok", "cancelled")
+        self._counts["cache_hits"] += record.cache.outcome == "hit"
+        self.metrics.requests.labels(record.endpoint, record.status, record.cache.outcome).inc()
+        if not record.measured or record.usage is None:
+            return
+        self.metrics.seconds.labels(record.endpoint).observe(record.seconds)
+        self.metrics.tokens.labels("prompt").inc(record.usage.prompt_tokens)
+        self.metrics.tokens.labels("output").inc(record.usage.output_tokens)
+        if record.ttft is not None:
+            self.metrics.first_token.labels(record.endpoint).observe(record.ttft)
+        for span in record.spans:
+            self.metrics.layers.labels(span.name).observe(span.seconds)
+
+    def _log(self, record: FinishedRequest) -> None:
+        fields = {"request": record.id, "flow": record.flow, "model": record.model, "host": record.host}
+        fields |= {"endpoint": record.endpoint, "status": record.status, "cache": record.cache.outcome}
+        log.info(
+            "request",
+            **fields,
+            seconds=round(record.seconds, 4),
+            ttft=None if record.ttft is None else round(record.ttft, 4),
+            tokens=record.usage.output_tokens if record.usage else 0,
+            error=record.error or None,
+        )
