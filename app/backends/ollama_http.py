@@ -1,0 +1,229 @@
+"""One Ollama host over HTTP: the port `core.ports.Backend`, with every timeout ours and every error translated.
+
+httpx over aiohttp's transport, one client per host. The official `ollama` package is not used here: its response
+models drop capabilities, remote hosts, context lengths and tensors, and it has no timeouts and no raw answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+from app.backends.translation import CONNECT_SECONDS, translating
+from app.core.errors import HostError, HostProtocolError, HostRefused, HostTimeout, HostUnreachable, ModelNotFound
+from app.core.generation import Chunk, GenerationRequest
+from app.core.hosts import HostAddress, LoadedModel, ModelDetail, ModelInfo, RawAnswer
+from app.wire.answers import error_text, parse_chunk, parse_ps, parse_show, parse_tags, parse_version
+from app.wire.framing import LineTooLong, split_lines
+
+ANSWER_LIMIT = 256 << 20  # bytes of one short answer; `show` with `verbose` of a large vocabulary has tens of MB
+ERROR_LIMIT = 1 << 20
+DRAIN_SECONDS = 0.2  # after `done`: the end of the body usually follows at once, and then the connection is kept
+KEEP_ALIVE_SECONDS = 4.0  # below uvicorn's 5 s, so that a connection is never reused just as the host closes it
+SLOW_PATHS = ("/api/embed", "/api/embeddings")
+
+
+@dataclass(frozen=True, slots=True)
+class HostTimeouts:
+    """Seconds. `first_token` covers the host's own queue and the load of a large model."""
+
+    first_token: float = 600.0
+    stall: float = 120.0
+    short: float = 10.0
+    management: float = 1800.0  # between two lines of a pull or create: verifying a digest is silent
+
+
+class OllamaHttp:
+    """Made anywhere, used in one event loop: the connection pool belongs to the loop of the first request."""
+
+    def __init__(self, address: HostAddress, *, timeouts: HostTimeouts = HostTimeouts()) -> None:
+        self._address, self._timeouts = address, timeouts
+        self._client: httpx.AsyncClient | None = None
+        self._closed = False
+
+    @property
+    def address(self) -> HostAddress:
+        return self._address
+
+    async def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk, None]:
+        path, body = f"/api/{request.endpoint}", json.dumps({**request.body, "stream": True}).encode()
+        first, stall = self._timeouts.first_token, self._timeouts.stall
+        async with self._sent("POST", path, body, seconds=first, phase="first token") as response:
+            if response.status_code != 200:
+                raise await self._refusal(response, request.model)
+            if _is_one_object(response):
+                yield parse_chunk(request.endpoint, await self._read(response, first), self._address.name, whole=True)
+                return
+            async with aclosing(self._chunks(response, first, stall)) as chunks:
+                async for line in _lines(chunks, self._address.name):
+                    chunk = parse_chunk(request.endpoint, line, self._address.name)
+                    yield chunk
+                    if chunk.done:
+                        await _drain(chunks)
+                        return
+        raise HostProtocolError(self._address.name, "the answer ended before it was done")
+
+    async def version(self) -> tuple[str, str]:
+        async with self._sent("GET", "/api/version", b"", seconds=self._timeouts.short) as response:
+            body = await self._read(response, self._timeouts.short)
+            if response.status_code != 200:
+                raise self._refused(response, body)
+            return parse_version(body, self._address.name), response.headers.get("server", "")
+
+    async def models(self) -> Sequence[ModelInfo]:
+        return parse_tags(await self._get("/api/tags"), self._address.name)
+
+    async def loaded(self) -> Sequence[LoadedModel]:
+        return parse_ps(await self._get("/api/ps"), self._address.name)
+
+    async def show(self, model: str) -> ModelDetail:
+        body = json.dumps({"model": model}).encode()
+        async with self._sent("POST", "/api/show", body, seconds=self._timeouts.short) as response:
+            if response.status_code != 200:
+                raise await self._refusal(response, model)
+            return parse_show(await self._read(response, self._timeouts.short), self._address.name)
+
+    async def forward(self, method: str, path: str, body: bytes = b"") -> RawAnswer:
+        seconds = self._timeouts.first_token if path in SLOW_PATHS else self._timeouts.short
+        async with self._sent(method, path, body, seconds=seconds) as response:
+            content = await self._read(response, seconds)
+            return RawAnswer(response.status_code, response.headers.get("content-type", ""), content)
+
+    async def forward_stream(
+        self, method: str, path: str, body: bytes | AsyncIterator[bytes]
+    ) -> AsyncGenerator[bytes, None]:
+        seconds = self._timeouts.management
+        async with self._sent(method, path, body, seconds=seconds, phase="first line") as response:
+            if response.status_code >= 300:
+                raise self._refused(response, await self._read(response, seconds, ERROR_LIMIT))
+            async with aclosing(self._chunks(response, seconds, seconds)) as chunks:
+                async for line in _lines(chunks, self._address.name):
+                    yield line
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._client is not None:
+            await self._client.aclose()
+
+    # Inside
+
+    @contextlib.asynccontextmanager
+    async def _sent(
+        self, method: str, path: str, body: bytes | AsyncIterator[bytes], *, seconds: float, phase: str = "answer"
+    ) -> AsyncIterator[httpx.Response]:
+        """The response's head within `seconds`; leaving closes the connection unless the body was read to its end."""
+        name = self._address.name
+        client = self._ready_client()
+        with translating(name):
+            request = client.build_request(method, path, content=body or None)
+            try:
+                async with asyncio.timeout(seconds):
+                    response = await client.send(request, stream=True)
+            except TimeoutError as error:
+                raise HostTimeout(name, phase, seconds) from error
+            try:
+                if response.is_redirect:
+                    raise HostProtocolError(name, f"it redirects to {response.headers.get('location', 'nowhere')}")
+                yield response
+            finally:
+                await response.aclose()
+
+    def _ready_client(self) -> httpx.AsyncClient:
+        if self._closed:
+            raise HostUnreachable(self._address.name, "the connection is closed")
+        if self._client is None:
+            headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "loupe"}
+            if self._address.key:
+                headers["Authorization"] = f"Bearer {self._address.key}"
+            self._client = httpx.AsyncClient(
+                base_url=self._address.url,
+                headers=headers,
+                transport=AiohttpTransport(client=_session),
+                timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
+                follow_redirects=False,
+                trust_env=False,
+            )
+        return self._client
+
+    async def _get(self, path: str) -> bytes:
+        answer = await self.forward("GET", path)
+        if answer.status != 200:
+            raise HostRefused(self._address.name, answer.status, _sentence(answer.status, answer.body), answer.body)
+        return answer.body
+
+    async def _chunks(self, response: httpx.Response, first: float, stall: float) -> AsyncGenerator[bytes, None]:
+        """The body as it comes; `HostTimeout` after `first` seconds without its beginning, or `stall` in between."""
+        pieces = response.aiter_bytes()
+        seconds, phase = first, "first token"
+        while True:
+            try:
+                async with asyncio.timeout(seconds):
+                    piece = await anext(pieces, None)
+            except TimeoutError as error:
+                raise HostTimeout(self._address.name, phase, seconds) from error
+            if piece is None:
+                return
+            yield piece
+            seconds, phase = stall, "stall"
+
+    async def _read(self, response: httpx.Response, seconds: float, limit: int = ANSWER_LIMIT) -> bytes:
+        body = bytearray()
+        async with aclosing(self._chunks(response, seconds, seconds)) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > limit:
+                    raise HostProtocolError(self._address.name, f"its answer is larger than {limit} bytes")
+        return bytes(body)
+
+    async def _refusal(self, response: httpx.Response, model: str) -> HostError | ModelNotFound:
+        """An error status about a model: the host's own words go on to the client."""
+        body = await self._read(response, self._timeouts.short, ERROR_LIMIT)
+        text = error_text(body)
+        if response.status_code == 404 and text is not None:
+            return ModelNotFound(model, text)
+        return self._refused(response, body)
+
+    def _refused(self, response: httpx.Response, body: bytes) -> HostError:
+        if response.status_code in (404, 405) and error_text(body) is None:
+            return HostProtocolError(self._address.name, f"{response.request.url.path} is unknown to it")
+        if response.status_code < 400:
+            return HostProtocolError(self._address.name, f"status {response.status_code}")
+        return HostRefused(self._address.name, response.status_code, _sentence(response.status_code, body), body)
+
+
+def _session() -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS)
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
+
+
+def _is_one_object(response: httpx.Response) -> bool:
+    """Load, unload and render answers are one JSON object, also when a stream was asked for (protocol 1.4)."""
+    return str(response.headers.get("content-type", "")).startswith("application/json")
+
+
+async def _lines(chunks: AsyncIterator[bytes], host: str) -> AsyncGenerator[bytes, None]:
+    try:
+        async for line in split_lines(chunks):
+            yield line
+    except LineTooLong as error:
+        raise HostProtocolError(host, str(error)) from error
+
+
+async def _drain(chunks: AsyncIterator[bytes]) -> None:
+    """The answer is complete: how its connection ends concerns nobody any more."""
+    with contextlib.suppress(TimeoutError, httpx.HTTPError, HostError):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            await anext(chunks, None)
+
+
+def _sentence(status: int, body: bytes) -> str:
+    text = error_text(body)
+    return text if text is not None else body[:300].decode("utf-8", "replace").strip() or f"status {status}"
