@@ -1,7 +1,7 @@
 """What names and tags tell: quantization labels, what is left of a tag without them, sizes as Ollama prints them. Pure.
 
 Tags are a convention (`<size>[-variant]-<quantization>`), so a label read from one is a nickname; the truth is in the
-tensors. The grammar of names is in `core.model_names`.
+tensors. The grammar of names is in `wire.model_names`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from app.core.model_names import DEFAULT_TAG, ModelName, parse_name, same_model
 from app.models.ggml_types import TYPE_BY_NAME, file_type_name
+from app.wire.model_names import DEFAULT_TAG, ModelName, parse_name
 
 __all__ = [
     "ModelName",
@@ -89,6 +89,11 @@ def nominal_bits(label: str) -> float:
         return TYPE_BY_NAME[base].bits_per_weight + _STEPS[step]
     digits = re.search(r"\d+", name)
     return float(digits[0]) if digits and name.startswith(_FAMILIAR) else 0.0
+
+
+def same_model(one: str, other: str) -> bool:
+    """Whether two spellings mean one model: `x`, `X:latest` and the name with the default host written out do."""
+    return parse_name(one).folded == parse_name(other).folded
 
 
 def parameter_size(count: int) -> str:
