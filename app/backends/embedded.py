@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import secrets
 import subprocess
 import sys
@@ -37,12 +36,16 @@ PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "DYL
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedSettings:
-    """`limits` are Ollama's own settings for the child (OLLAMA_KEEP_ALIVE, OLLAMA_MAX_LOADED_MODELS, …)."""
+    """`limits` are Ollama's own settings for the child (OLLAMA_KEEP_ALIVE, OLLAMA_MAX_LOADED_MODELS, …).
+
+    `environment` is this process's; the child gets only the few variables of it that any program needs.
+    """
 
     store: Path
     name: str = "embedded"
     slots: int = 1
     limits: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
     command: tuple[str, ...] = (sys.executable, "-m", "app", "runtime")
     ready_seconds: float = READY_SECONDS
     timeouts: HostTimeouts = HostTimeouts()
@@ -184,7 +187,7 @@ class _Keeper:
         """Start the child and stay with it to its end; the reason it ended."""
         key = secrets.token_urlsafe(32)
         try:
-            process = subprocess.Popen(  # noqa: S603  # our own program, fixed arguments
+            process = subprocess.Popen(
                 [*self._settings.command, "--port", "0", "--store", str(self._settings.store)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -214,7 +217,7 @@ class _Keeper:
 
     def _environment(self, key: str) -> dict[str, str]:
         """Nothing of ours but what the child needs: no tokens, no keys of other services, no Python settings."""
-        passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        passed = {name: value for name, value in self._settings.environment.items() if name in PASSED_ON}
         return passed | dict(self._settings.limits) | {"LOUPE_RUNTIME_KEY": key, "LOUPE_PARENT_PIPE": "1"}
 
     def _read_ready(self, process: subprocess.Popen[bytes], key: str) -> None:

@@ -279,7 +279,7 @@ class RequestQueue:
     def _full(self, of_flow: int) -> QueueFull:
         """503 for the whole queue, 429 for one flow; Retry-After is jittered so that not all return together."""
         wait = sum(self._expected(view.model) for view in self._views) / max(1, len(self._running))
-        jittered = wait * random.uniform(0.8, 1.2)  # noqa: S311  # jitter, not a secret
+        jittered = wait * random.uniform(0.8, 1.2)
         error = QueueFull(self.waiting, self._limit, retry_after=min(60.0, max(1.0, jittered)))
         if of_flow > self._per_flow and self.waiting <= self._limit:
             error.status = 429

@@ -138,7 +138,7 @@ class WatchedHost:
             await self._look()
             pause = CHECK_SECONDS if self._state is HostState.HEALTHY else RECOVERY_SECONDS
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause * random.uniform(0.9, 1.1)):  # noqa: S311  # jitter, not a secret
+                async with asyncio.timeout(pause * random.uniform(0.9, 1.1)):
                     await self._wake.wait()
             self._wake.clear()
 
