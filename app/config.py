@@ -230,3 +230,8 @@ def settings_file() -> Path:
         return Path(named).expanduser()
     data = os.environ.get(PREFIX + "DATA")
     return (Path(data).expanduser() if data else default_data_folder()) / FILE_NAME
+
+
+def process_environment() -> dict[str, str]:
+    """The environment that a child of ours may be given parts of: without Loupe's settings, which hold secrets."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}

@@ -22,3 +22,16 @@ class MakingProgress:
     @property
     def fraction(self) -> float | None:
         return min(1.0, self.completed / self.total) if self.total else None
+
+
+STARTER_REFERENCE = "smollm2:135m-instruct-fp16"
+# In the order in which they are made: the one that answers first, then from the most bits to the fewest.
+STARTER_FAMILY = (
+    STARTER_REFERENCE,
+    *(f"smollm2:135m-instruct-{label}" for label in ("q8_0", "q6_K", "q5_K_M", "q4_K_M", "q4_0", "q3_K_M", "q2_K")),
+)
+# Said wherever the family is shown: a person must not take these figures for those of a true 16-bit original.
+STARTER_PROVENANCE = (
+    "SmolLM2-135M-Instruct (Apache-2.0). The 16-bit reference was unpacked from a published 4-bit file (Q4_1), so the "
+    "4-bit variants look better against it than they would against the true original."
+)

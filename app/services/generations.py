@@ -28,6 +28,7 @@ from app.services.request_queue import RequestQueue
 log = structlog.get_logger(__name__)
 CHECKPOINT_SECONDS = 0.5  # reliability 4 asks for ~1 s: what a kill -9 may cost of an answer
 WATCH_SECONDS = 1.0
+PHASE_SECONDS = 0.2  # how soon an attached page learns that the answer left the queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class Generation:
         self._pulse = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._stopped_by = ""
-        caller.trace.on_change = self._changed
+        self._settled = False
 
     @property
     def id(self) -> str:
@@ -109,7 +110,8 @@ class Generation:
 
     @property
     def finished(self) -> bool:
-        return self.message.state is not MessageState.STREAMING
+        """Ended and written: whoever is told so may begin the next turn."""
+        return self._settled
 
     async def attach(self) -> AsyncIterator[Event]:
         """Everything so far, then what comes, ending with exactly one `Finished` or `Failed`.
@@ -121,21 +123,21 @@ class Generation:
         told: Progress | None = None
         try:
             while True:
-                pulse, now = self._pulse, self.message
+                pulse, settled, now = self._pulse, self._settled, self.message
                 progress = self._progress()
-                if not self.finished and (told is None or _differs(told, progress)):
+                if not settled and (told is None or _differs(told, progress)):
                     told = progress
                     yield progress
                 if len(now.content) > text_seen or len(now.thinking) > thinking_seen:
                     delta = Delta(now.content[text_seen:], now.thinking[thinking_seen:])
                     text_seen, thinking_seen = len(now.content), len(now.thinking)
                     yield delta
-                if now.state is not MessageState.STREAMING:
+                if settled:
                     yield Failed(self.error, now) if self.error else Finished(now)
                     return
                 if pulse is self._pulse:
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(pulse.wait(), WATCH_SECONDS)
+                        await asyncio.wait_for(pulse.wait(), PHASE_SECONDS)
         finally:
             self.attached -= 1
             self.last_attached = self._clock.monotonic()
@@ -168,7 +170,7 @@ class Generation:
         trace = self.caller.trace
         answer: Answer = replace(
             self.message.answer, spans=trace.spans, host=trace.host, digest=trace.digest, ttft=trace.ttft,
-            cached=trace.cached, error=error.message if error else "",
+            cached=trace.cache.outcome == "hit", error=error.message if error else "",
         )  # fmt: skip
         self.error = error
         self.message = replace(self.message, state=state, answer=answer)
@@ -278,6 +280,7 @@ class Generations:
             generation.error = generation.error or error
         finally:
             self._active.pop(generation.conversation_id, None)
+            generation._settled = True
             generation._changed()
 
     async def _answer(self, generation: Generation, request: GenerationRequest) -> None:

@@ -105,11 +105,17 @@ class HostPool:
     """`start` and `stop` in the event loop that uses it; `statuses` may be read from any thread."""
 
     def __init__(self, backends: Sequence[Backend], clock: Clock) -> None:
-        self._hosts = [WatchedHost(backend, clock, self.changed) for backend in backends]
+        self._clock = clock
+        self._hosts: list[WatchedHost] = []
         self._watchers: list[asyncio.Task[None]] = []
         self._listeners: list[Callable[[], None]] = []
         self._contexts: dict[tuple[str, str, str], int] = {}
         self._news = asyncio.Event()
+        self.populate(backends)
+
+    def populate(self, backends: Sequence[Backend]) -> None:
+        """Take these hosts, before `start`: which ones there are is known only once someone has looked."""
+        self._hosts = [WatchedHost(backend, self._clock, self.changed) for backend in backends]
 
     async def start(self) -> None:
         """Ask every host once (2 s at most), then go on watching them."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from typing import Any, cast
 
-from app.core.making import MakingProgress
+from app.core.making import STARTER_FAMILY, MakingProgress
 from app.core.ports import FamilyMaker
 from app.services.jobs import JobHandle, Jobs, JobView
 
@@ -37,8 +37,13 @@ class StarterFamily:
         return self._jobs.start("starter", KEY, "Starter models", self._work)
 
     def making(self) -> Mapping[str, float | None]:
-        """Variants being made right now: model name to fraction done (None where unknown)."""
-        return {self._now.variant: self._now.fraction} if self._active and self._now.variant else {}
+        """The family's variants while the job runs: fraction done of the one being made, None for those that wait.
+
+        Those that are there already are among them; whoever shows the list knows them from the host.
+        """
+        if not self._active:
+            return {}
+        return {name: self._now.fraction or 0.0 if name == self._now.variant else None for name in STARTER_FAMILY}
 
     async def _work(self, handle: JobHandle) -> None:
         self._active = True

@@ -1,0 +1,158 @@
+"""The one assembly: every part is made here, from the settings, and started and stopped in a stated order.
+
+Making costs nothing and does no I/O; `Services.start` opens the stores, finds the hosts and begins to watch them.
+Production and tests call the same `build`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from app.backends.embedded import EmbeddedRuntime, EmbeddedSettings
+from app.backends.ollama_http import HostTimeouts, OllamaHttp
+from app.backends.starter_process import StarterProcess
+from app.config import Settings, process_environment
+from app.core.generation import CacheMode, GenerationRequest, Priority
+from app.core.hosts import HostAddress
+from app.core.ports import Backend, Clock, SystemClock
+from app.host_resolution import resolve_hosts
+from app.models.catalog import Catalog
+from app.services.chat import Caller, ChatService
+from app.services.generations import Generations
+from app.services.history import History
+from app.services.host_pool import HostPool
+from app.services.jobs import Jobs
+from app.services.prompt_library import PromptLibrary
+from app.services.request_queue import RequestQueue
+from app.services.response_cache import ResponseCache
+from app.services.retry_policy import RetryBudget
+from app.services.starter_family import StarterFamily
+from app.services.telemetry import Telemetry, Trace
+
+log = structlog.get_logger(__name__)
+PROMPTS = Path(__file__).parents[1] / "prompts"
+
+
+@dataclass(slots=True)
+class Services:
+    """Everything that pages and routes may use. `why` says in one line which hosts are in use and why."""
+
+    settings: Settings
+    telemetry: Telemetry
+    cache: ResponseCache
+    pool: HostPool
+    queue: RequestQueue
+    chat: ChatService
+    history: History
+    generations: Generations
+    jobs: Jobs
+    catalog: Catalog
+    starter: StarterFamily
+    prompts: PromptLibrary
+    runtime: EmbeddedRuntime
+    clock: Clock
+    embedded: bool = False
+    why: str = ""
+    draining: bool = False
+    started: bool = False
+    _loop: asyncio.AbstractEventLoop | None = field(default=None, repr=False)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that all services run on, for callers from other threads."""
+        if self._loop is None:
+            raise RuntimeError("the services are not started")
+        return self._loop
+
+    async def start(self) -> None:
+        """Open the stores, find the hosts, begin to watch them. Raises `StoreError` where history cannot be kept."""
+        self._loop = asyncio.get_running_loop()
+        await asyncio.gather(self.history.open(), self.cache.start(), self._find_hosts())
+        self.pool.on_change(self.queue.poke)
+        await self.pool.start()
+        self.generations.start()
+        if self.embedded and self.settings.starter:
+            self.starter.start()
+        self.started = True
+
+    async def _find_hosts(self) -> None:
+        resolution = await resolve_hosts(self.settings)
+        self.embedded, self.why = resolution.embedded, resolution.why
+        if self.embedded:
+            await self.runtime.start()
+            self.pool.populate([self.runtime])
+        else:
+            self.pool.populate([self._backend(address) for address in resolution.hosts])
+        log.info("hosts", why=self.why)
+
+    def _backend(self, address: HostAddress) -> Backend:
+        return OllamaHttp(address, timeouts=_timeouts(self.settings))
+
+    async def stop(self) -> None:
+        """Admit nobody, let answers end within the drain time, stop the rest, then close what they used."""
+        self.draining = True
+        self.queue.close()
+        await self.generations.stop(self.settings.drain_seconds)
+        await self.chat.close()
+        await self.jobs.stop()
+        await self.pool.stop()
+        await self.runtime.stop()
+        await asyncio.gather(self.cache.close(), self.history.close())
+
+
+def build(settings: Settings, clock: Clock | None = None) -> Services:
+    """Assemble the product. Nothing is opened or started."""
+    clock = clock or SystemClock()
+    telemetry = Telemetry(clock)
+    cache = ResponseCache(settings.cache_folder, settings.cache_bytes, clock)
+    pool = HostPool([], clock)
+    queue = RequestQueue(settings.queue_limit, clock, reserve=pool.reserve)
+    chat = ChatService(cache, queue, pool, telemetry, RetryBudget(clock))
+    history = History(settings.history_url, clock)
+    jobs = Jobs(clock)
+
+    async def load(request: GenerationRequest) -> None:
+        caller = Caller(flow="models", priority=Priority.INTERACTIVE, cache_mode=CacheMode.BYPASS, trace=Trace(clock))
+        async with aclosing(chat.ask(request, caller)) as chunks:
+            async for _ in chunks:
+                continue
+
+    def changed() -> None:
+        catalog.look_again()
+        pool.look_again()
+
+    maker = StarterProcess(settings.models_folder, settings.data, process_environment())
+    starter = StarterFamily(maker, jobs, changed)
+    catalog = Catalog(pool, load, starter.making, clock)
+    return Services(
+        settings=settings,
+        telemetry=telemetry,
+        cache=cache,
+        pool=pool,
+        queue=queue,
+        chat=chat,
+        history=history,
+        generations=Generations(chat, history, queue, grace_seconds=settings.page_grace_seconds, clock=clock),
+        jobs=jobs,
+        catalog=catalog,
+        starter=starter,
+        prompts=PromptLibrary([PROMPTS, *([settings.prompts] if settings.prompts else [])]),
+        runtime=EmbeddedRuntime(
+            EmbeddedSettings(
+                store=settings.models_folder,
+                slots=settings.slots,
+                environment=process_environment(),
+                timeouts=_timeouts(settings),
+            )
+        ),
+        clock=clock,
+    )
+
+
+def _timeouts(settings: Settings) -> HostTimeouts:
+    return HostTimeouts(first_token=settings.first_token_seconds, stall=settings.stall_seconds)
