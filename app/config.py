@@ -235,8 +235,3 @@ def settings_file() -> Path:
 def process_environment() -> dict[str, str]:
     """The environment that a child of ours may be given parts of: without Loupe's settings, which hold secrets."""
     return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-
-
-def process_environment() -> dict[str, str]:
-    """This process's variables, for child processes that are given a chosen few of them."""
-    return dict(os.environ)
