@@ -1,0 +1,43 @@
+"""Loupe over HTTP: Ollama's dialect, health and metrics. Knows the services; knows nothing of Streamlit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
+
+from app.core.errors import LoupeError
+from app.gateway.error_responses import BugBoundary, handle_http_error, handle_loupe_error
+from app.gateway.management_routes import management_routes
+from app.gateway.needs import GatewayServices, Lifecycle
+from app.gateway.ollama_routes import ollama_routes
+from app.gateway.ops_routes import ops_routes
+
+__all__ = ["Lifecycle", "create_gateway", "create_routes"]
+
+
+def create_routes(services: GatewayServices, lifecycle: Lifecycle | None = None) -> list[BaseRoute]:
+    """Every route of the gateway. What is not in this list is a 404: nothing is proxied blindly."""
+    lifecycle = lifecycle or Lifecycle()
+    return [
+        *ops_routes(services, lifecycle),
+        *ollama_routes(services, lifecycle),
+        *management_routes(services, lifecycle),
+    ]
+
+
+def create_gateway(
+    services: GatewayServices, lifecycle: Lifecycle | None = None, more: Sequence[BaseRoute] = ()
+) -> ASGIApp:
+    """The routes as an application with our error answers. `more` are routes of others, such as the page's assets."""
+    app = Starlette(
+        routes=[*create_routes(services, lifecycle), *more],
+        middleware=[Middleware(BugBoundary)],
+        exception_handlers={LoupeError: handle_loupe_error, HTTPException: handle_http_error},
+    )
+    app.router.redirect_slashes = False
+    return app

@@ -1,0 +1,90 @@
+"""`python -m app`: serve (the default), runtime, settings, models, health. Heavy imports happen where they are used."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from app import __version__
+from app.core.errors import LoupeError, SettingsError
+
+USER_ERROR = 2  # something the operator has to mend; told in one line, never with a traceback
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["runtime"]:
+        from app.runtime.main import main as runtime
+
+        return runtime(given[1:])
+    options = _parser().parse_args(given if given and not _is_option_of_serve(given[0]) else ["serve", *given])
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except SettingsError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+    except LoupeError as error:
+        print(error.message, file=sys.stderr)
+    except KeyboardInterrupt:
+        return 130
+    return USER_ERROR
+
+
+def _is_option_of_serve(word: str) -> bool:
+    return word.startswith("-") and word not in ("-h", "--help", "--version")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m app", description="Loupe: a local LLM web app on Ollama")
+    parser.add_argument("--version", action="version", version=f"Loupe {__version__}")
+    commands = parser.add_subparsers(metavar="command", required=True)
+    serve = commands.add_parser("serve", help="run Loupe (the default)")
+    serve.add_argument("--bind", help="address to listen on (LOUPE_BIND)")
+    serve.add_argument("--port", help="port to listen on (LOUPE_PORT)")
+    serve.add_argument("--data", help="data folder (LOUPE_DATA)")
+    serve.add_argument("--open", action="store_true", help="open the page in a browser when ready")
+    serve.set_defaults(command=_serve)
+    commands.add_parser("runtime", help="run the embedded runtime alone, like `ollama serve`", add_help=False)
+    settings = commands.add_parser("settings", help="print the settings in force and where each comes from")
+    settings.add_argument("--markdown", action="store_true", help="print docs/settings.md instead")
+    settings.set_defaults(command=_settings)
+    models = commands.add_parser("models", help="list the models of the running Loupe")
+    models.set_defaults(command=_models)
+    health = commands.add_parser("health", help="exit 0 if the running Loupe is healthy")
+    health.add_argument("--ready", action="store_true", help="also want a model that can answer")
+    health.set_defaults(command=_health)
+    return parser
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from app.config_report import load_settings
+    from app.serving import serve
+
+    words = {name: getattr(options, name) for name in ("bind", "port", "data")}
+    loaded = load_settings(**{name: value for name, value in words.items() if value is not None})
+    return serve(loaded, open_browser=options.open)
+
+
+def _settings(options: argparse.Namespace) -> int:
+    from app.cli_settings import print_settings
+
+    return print_settings(markdown=options.markdown)
+
+
+def _models(_: argparse.Namespace) -> int:
+    from app.cli_client import print_models
+
+    return print_models()
+
+
+def _health(options: argparse.Namespace) -> int:
+    from app.cli_client import check_health
+
+    return check_health(ready=options.ready)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

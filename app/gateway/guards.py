@@ -1,0 +1,157 @@
+"""The outermost middleware: Host, Origin, Sec-Fetch-Site, Content-Type and token, on every http and websocket scope.
+
+Pure ASGI, because BaseHTTPMiddleware hides disconnects. Refusals of Host and Origin have an empty body, as Ollama's
+have. Streamlit's own checks do not cover our routes and do not stop DNS rebinding; these stand before them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from starlette.datastructures import Headers
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.core.ports import Clock
+from app.gateway import sign_in
+from app.gateway.credentials import COOKIE, Credentials, Guesses
+from app.gateway.error_responses import plain_error
+from app.gateway.origins import Authority, HostRules, OriginRules
+from app.gateway.paths import is_gateway_path
+from app.gateway.response_headers import with_headers
+
+_OPEN = frozenset({"/healthz", "/readyz", sign_in.PATH, sign_in.OUT_PATH})  # answered without a token
+_BODY_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_PREFLIGHT = {
+    "access-control-allow-methods": "GET, POST, DELETE, HEAD",
+    "access-control-allow-headers": "Authorization, Content-Type, Accept, X-Requested-With, X-Loupe-Cache, "
+    "X-Loupe-Host, X-Loupe-Priority",
+    "access-control-max-age": "600",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRules:
+    """What the operator allows; `private` is the token of `instance.json`."""
+
+    allowed_hosts: tuple[str, ...]
+    origins: tuple[str, ...] = ()
+    token: str | None = None
+    private: str | None = None
+
+
+class Guards:
+    """Wraps the whole application. `inline` are the CSP hashes of the page's own inline scripts."""
+
+    def __init__(self, app: ASGIApp, rules: AccessRules, clock: Clock, inline: str = "") -> None:
+        self._app = app
+        self._hosts = HostRules(rules.allowed_hosts)
+        self._origins = OriginRules(rules.origins)
+        self._credentials = Credentials(rules.token, rules.private, clock)
+        self._guesses = Guesses(clock)
+        self._sign_in = sign_in.SignIn(self._credentials, self._guesses)
+        self._inline = inline
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return await self._app(scope, receive, send)
+        headers = Headers(scope=scope)
+        host = self._hosts.accept(headers.getlist("host"))
+        refusal = Response(status_code=403) if host is None else self._refuse(scope, headers, host)
+        if refusal is None and host is not None:
+            send = with_headers(scope, send, headers, self._inline, self._foreign(headers))
+            refusal = self._identify(scope, headers)
+        if refusal is None and scope["type"] == "http" and scope["path"] in (sign_in.PATH, sign_in.OUT_PATH):
+            return await self._sign_in(scope, receive, send)
+        if refusal is None:
+            return await self._app(scope, receive, send)
+        if scope["type"] == "websocket":
+            await receive()  # the connect event; closing before accepting answers 403
+            return await send({"type": "websocket.close", "code": 1008})
+        return await refusal(scope, receive, send)
+
+    def _foreign(self, headers: Headers) -> str | None:
+        """The Origin, if it is one of LOUPE_ORIGINS, for the CORS headers."""
+        origin = headers.get("origin")
+        return origin if origin and self._origins.is_other(origin) else None
+
+    def _refuse(self, scope: Scope, headers: Headers, host: Authority) -> Response | None:
+        """Cross-site requests, and bodies a page could send without asking first."""
+        ours = is_gateway_path(scope["path"])
+        origins = headers.getlist("origin")
+        if origins:
+            foreign = len(origins) == 1 and self._origins.is_other(origins[0]) and ours and scope["type"] == "http"
+            own = len(origins) == 1 and self._origins.is_own(origins[0], host, scope["scheme"])
+            if not (own or foreign):
+                return Response(status_code=403)
+            if foreign and scope["method"] == "OPTIONS":
+                return Response(status_code=204, headers=_PREFLIGHT | _cors(origins[0]))
+        elif not _fetched_by_us(scope, headers, ours):
+            return Response(status_code=403)
+        return _body_problem(scope, headers) if ours else None
+
+    def _identify(self, scope: Scope, headers: Headers) -> Response | None:
+        """Let in whoever shows the token or a session made from it; tell the others how to sign in."""
+        known = not self._credentials.required
+        bearer = headers.get("authorization")
+        address = scope["client"][0] if scope.get("client") else ""
+        if not known and bearer is not None:
+            if wait := self._guesses.wait(address):
+                return plain_error(429, "too many wrong tokens; try again later", retry_after=wait)
+            known = self._credentials.bearer_is_right(bearer)
+            self._guesses.right(address) if known else self._guesses.wrong(address)
+        elif not known:
+            known = self._credentials.cookie_is_right(_cookie(headers))
+        scope.setdefault("state", {})["known"] = known
+        if known or (scope["type"] == "http" and scope["path"] in _OPEN):
+            return None
+        return _ask_to_sign_in(scope, headers)
+
+
+def _cors(origin: str) -> dict[str, str]:
+    return {"access-control-allow-origin": origin, "vary": "Origin"}
+
+
+def _fetched_by_us(scope: Scope, headers: Headers, ours: bool) -> bool:
+    """Without an Origin: no browser at all, our own page, the address bar, or a link that opens one of our pages.
+
+    `same-site` is refused with `cross-site`: another port of localhost is same-site.
+    """
+    site = headers.get("sec-fetch-site")
+    if site in (None, "same-origin", "none"):
+        return True
+    opens_page = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+    return scope["type"] == "http" and scope["method"] == "GET" and opens_page and not ours
+
+
+def _body_problem(scope: Scope, headers: Headers) -> Response | None:
+    """A browser must send JSON as JSON: other types need no preflight, so any page could send them."""
+    if scope["type"] != "http" or scope["method"] not in _BODY_METHODS or scope["path"] == sign_in.PATH:
+        return None
+    from_browser = "origin" in headers or any(name.startswith("sec-fetch-") for name in headers)
+    has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if from_browser and has_body and kind != "application/json":
+        return plain_error(415, "a request from a web page must have Content-Type application/json")
+    return None
+
+
+def _cookie(headers: Headers) -> str:
+    for part in "; ".join(headers.getlist("cookie")).split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == COOKIE:
+            return value
+    return ""
+
+
+def _ask_to_sign_in(scope: Scope, headers: Headers) -> Response:
+    wants_page = scope["type"] == "http" and "text/html" in headers.get("accept", "")
+    if not wants_page or scope["method"] != "GET":
+        response = plain_error(401, "unauthorized")
+        response.headers["www-authenticate"] = "Bearer"
+        return response
+    here = quote(scope["path"]) + ("?" + scope["query_string"].decode("latin-1") if scope["query_string"] else "")
+    if headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+        return sign_in.second_look(here)
+    return RedirectResponse(f"{sign_in.PATH}?next={quote(here, safe='')}", 303)

@@ -1,0 +1,75 @@
+"""What the gateway is given: the services it uses, and whether the process is going down."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Protocol
+
+from starlette.requests import Request
+
+from app.config import Settings
+from app.services.chat import ChatService
+from app.services.host_pool import HostPool
+from app.services.request_queue import RequestQueue
+from app.services.telemetry import Telemetry
+
+LOCAL = "local"  # the owner: everyone on keyless loopback, and whoever holds the token
+
+
+class GatewayServices(Protocol):
+    """The part of `bootstrap.Services` that HTTP routes use."""
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def chat(self) -> ChatService: ...
+    @property
+    def pool(self) -> HostPool: ...
+    @property
+    def queue(self) -> RequestQueue: ...
+    @property
+    def telemetry(self) -> Telemetry: ...
+
+
+class Lifecycle:
+    """Whether new work is taken, and which work runs. One per process; used on the event loop only."""
+
+    def __init__(self) -> None:
+        self.draining = False
+        self.ending = False
+        self._works: set[asyncio.Future[None]] = set()
+        self._idle = asyncio.Event()
+
+    @property
+    def running(self) -> int:
+        return len(self._works)
+
+    @contextmanager
+    def working(self, work: asyncio.Future[None]) -> Iterator[None]:
+        """Counts one request that holds a slot or waits for one."""
+        self._works.add(work)
+        try:
+            yield
+        finally:
+            self._works.discard(work)
+            if not self._works:
+                self._idle.set()
+
+    async def drain(self, seconds: float) -> None:
+        """Take nothing new, wait for what runs, and after `seconds` end the rest with a word to each client."""
+        self.draining = True
+        self._idle.clear()
+        if self._works:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._idle.wait()
+        self.ending = True
+        for work in self._works:
+            work.cancel()
+
+
+def flow_of(request: Request) -> str:
+    """The unit of fairness: the owner at one address."""
+    return f"{LOCAL}@{request.client.host if request.client else 'unknown'}"

@@ -1,0 +1,168 @@
+"""Ollama's inference and read-only routes. Inference takes the same way as the pages; the rest is passed on."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.core.errors import BadRequest, ModelNotFound
+from app.core.generation import CacheMode, Endpoint, GenerationRequest, Json, Priority
+from app.core.hosts import RawAnswer
+from app.gateway.bodies import read_body
+from app.gateway.error_responses import JSON
+from app.gateway.needs import LOCAL, GatewayServices, Lifecycle, flow_of
+from app.gateway.streaming import WhileConnected, generation
+from app.gateway.unions import union
+from app.services.chat import Caller
+from app.services.telemetry import Trace
+from app.wire.model_names import parse_reference
+from app.wire.requests import decode
+
+Word = TypeVar("Word", CacheMode, Priority)
+Handler = Callable[[Request], Awaitable[Response]]
+_TYPES: dict[Endpoint, str] = {"chat": "ChatRequest", "generate": "GenerateRequest"}
+
+
+def ollama_routes(services: GatewayServices, lifecycle: Lifecycle) -> list[BaseRoute]:
+    """Chat, generate, embeddings, tags, ps, show, version, status and the greeting at `/`."""
+    reads = [("/api/tags", True), ("/api/ps", False), ("/api/version", True), ("/api/status", False)]
+    return [
+        route("/", _greeting, "GET", "HEAD"),
+        route("/api/chat", _generation(services, lifecycle, "chat"), "POST"),
+        route("/api/generate", _generation(services, lifecycle, "generate"), "POST"),
+        route("/api/embed", _embedding(services, lifecycle, "EmbedRequest"), "POST"),
+        route("/api/embeddings", _embedding(services, lifecycle, "EmbeddingRequest"), "POST"),
+        route("/api/show", _show(services), "POST"),
+        *(route(path, _read(services), "GET", *(["HEAD"] if head else [])) for path, head in reads),
+    ]
+
+
+def route(path: str, handler: Callable[[Request], Awaitable[ASGIApp]], *methods: str) -> Route:
+    """A route with exactly these methods; Starlette would add HEAD to GET, which Ollama has only in places."""
+    made = Route(path, handler, methods=list(methods))
+    made.methods = set(methods)
+    return made
+
+
+def passed_on(answer: RawAnswer) -> Response:
+    """A host's answer as it came."""
+    headers = {"content-type": answer.content_type} if answer.content_type else None
+    return Response(answer.body, answer.status, headers)
+
+
+async def body_of(request: Request, services: GatewayServices) -> bytes:
+    settings = services.settings
+    return await read_body(request, settings.max_body, settings.body_seconds)
+
+
+async def _greeting(request: Request) -> Response:
+    return PlainTextResponse("Ollama is running")
+
+
+def _generation(
+    services: GatewayServices, lifecycle: Lifecycle, endpoint: Endpoint
+) -> Callable[[Request], Awaitable[WhileConnected]]:
+    async def respond(request: Request) -> WhileConnected:
+        body = decode(_TYPES[endpoint], await body_of(request, services))
+        asked = GenerationRequest(endpoint, body)
+        _check_model(asked)
+        caller = _caller(request, services)
+        return generation(
+            services.chat.ask(asked, caller), endpoint, stream=asked.stream,
+            headers=lambda: _answer_headers(caller.trace), patience=services.settings.stall_seconds,
+            lifecycle=lifecycle,
+        )  # fmt: skip
+
+    return respond
+
+
+def _check_model(asked: GenerationRequest) -> None:
+    """No model at all is a 400 for chat and a 404 for generate (no_model_*); a bad name is a 400 (bad_name_*)."""
+    if not asked.model:
+        raise BadRequest("model is required", "model") if asked.endpoint == "chat" else ModelNotFound("")
+    parse_reference(asked.model)
+
+
+def _caller(request: Request, services: GatewayServices) -> Caller:
+    """Who asks, and what they want of cache and queue (headers X-Loupe-Cache and X-Loupe-Priority)."""
+    flow = flow_of(request)
+    return Caller(
+        principal=LOCAL, flow=flow,
+        priority=_choice(request, "x-loupe-priority", Priority, Priority.INTERACTIVE),
+        cache_mode=_choice(request, "x-loupe-cache", CacheMode, CacheMode.USE),
+        cache_sampled=request.headers.get("x-loupe-cache") == CacheMode.USE,
+        trace=services.telemetry.trace(principal=LOCAL, flow=flow),
+    )  # fmt: skip
+
+
+def _choice(request: Request, header: str, kind: type[Word], default: Word) -> Word:
+    given = request.headers.get(header)
+    if given is None:
+        return default
+    try:
+        return kind(given.strip().lower())
+    except ValueError:
+        allowed = ", ".join(kind)
+        raise BadRequest(f"{header}: {given[:40]!r} is not one of {allowed}", header) from None
+
+
+def _answer_headers(trace: Trace) -> dict[str, str]:
+    cache = trace.cache
+    told = f"; age={cache.age:.0f}" if cache.age is not None else f"; reason={cache.reason}" if cache.reason else ""
+    headers = {"x-loupe-request-id": trace.id, "x-loupe-cache": cache.outcome + told}
+    return headers | ({"x-loupe-host": trace.host} if trace.host else {})
+
+
+def _embedding(
+    services: GatewayServices, lifecycle: Lifecycle, kind: str
+) -> Callable[[Request], Awaitable[WhileConnected]]:
+    """Embeddings take a slot by the queue like a generation, and pass the host's answer on."""
+
+    async def respond(request: Request) -> WhileConnected:
+        raw = await body_of(request, services)
+        model = _text(decode(kind, raw).get("model"))
+        caller = _caller(request, services)
+
+        async def work(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                async with services.chat.slot(model, caller) as lease:
+                    answer = await lease.backend.forward("POST", scope["path"], raw)
+            except ModelNotFound:
+                async with services.pool.lease() as backend:  # the host says it in its own words
+                    answer = await backend.forward("POST", scope["path"], raw)
+            await passed_on(answer)(scope, receive, send)
+
+        return WhileConnected(work, lifecycle)
+
+    return respond
+
+
+def _show(services: GatewayServices) -> Handler:
+    async def respond(request: Request) -> Response:
+        raw = await body_of(request, services)
+        body = decode("ShowRequest", raw)
+        model = _text(body.get("model")) or _text(body.get("name"))
+        async with services.pool.lease(model) as backend:
+            return passed_on(await backend.forward("POST", request.scope["path"], raw))
+
+    return respond
+
+
+def _read(services: GatewayServices) -> Handler:
+    async def respond(request: Request) -> Response:
+        path = request.scope["path"]
+        if path in ("/api/tags", "/api/ps") and len(services.pool.statuses()) > 1:
+            return Response(await union(services.pool, path), media_type=JSON)
+        async with services.pool.lease() as backend:
+            return passed_on(await backend.forward("GET", path))
+
+    return respond
+
+
+def _text(value: Json) -> str:
+    return value if isinstance(value, str) else ""
