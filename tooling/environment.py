@@ -15,7 +15,6 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,9 +89,6 @@ class Environment:
         self._remove_if_useless()
         ensure_venv_module()
         fresh = not self.folder.exists()
-        if fresh:
-            self._check_space()
-            say(f"Making the Python environment in {self.folder} (once; about a minute) ...")
         self.folder.mkdir(exist_ok=True)
         if fresh or self._stamp.exists():  # a foreign one is never removed, so never marked
             self._making.touch()
@@ -116,19 +112,14 @@ class Environment:
             say(f"Removing {self.folder}: it is half-made, or made for another Python")
             shutil.rmtree(self.folder)
 
-    def _check_space(self) -> None:
+    def _create(self) -> None:
         free = shutil.disk_usage(self.root).free
         if free < BYTES_NEEDED:
-            raise TaskFailed(
-                f"the environment needs {BYTES_NEEDED / 1e9:.1f} GB in {self.root}, and {free / 1e9:.2f} GB are free"
-            )
-
-    def _create(self) -> None:
-        words = [sys.executable, "-m", "venv", str(self.folder)]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            output = (done.stdout + done.stderr).strip().splitlines() or [f"exit {done.returncode}"]
-            raise TaskFailed(f"python -m venv failed: {output[-1]}")
+            needed = f"{BYTES_NEEDED / 1e9:.1f} GB"
+            raise TaskFailed(f"the environment needs {needed} in {self.root}, and {free / 1e9:.2f} GB are free")
+        say(f"Making the Python environment in {self.folder} (once; about a minute) ...")
+        pip_install.run([sys.executable, "-m", "venv", "--without-pip", str(self.folder)])
+        pip_install.run([str(self.python), "-m", "ensurepip", "--default-pip"])
 
     def _install(self, lock: str) -> None:
         pip_install.install(self.python, self.root / lock)

@@ -57,7 +57,18 @@ def install(python: Path, lock: Path) -> None:
     if output is None:
         return
     kind = TaskFailed if "Installing collected packages" in output else NothingChanged
-    raise kind(_meaning(output))
+    raise kind(meaning(output))
+
+
+def run(words: list[str]) -> None:
+    """Run a step on the way to a usable pip.
+
+    Raises:
+        TaskFailed: it failed, with what it said in one line.
+    """
+    done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode != 0:
+        raise TaskFailed(meaning(done.stdout + done.stderr))
 
 
 def embedded_wheels_fit() -> bool:
@@ -71,21 +82,32 @@ def embedded_wheels_fit() -> bool:
 def _run(words: list[str]) -> str | None:
     """Run pip, counting packages on a terminal; its output if it failed, else None."""
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    pip = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
+    )
+    try:
+        output = _followed(pip)
+    except BaseException:
+        pip.kill()  # whoever interrupts us removes the folder that it writes to
+        raise
+    finally:
+        pip.wait()
+    return None if pip.returncode == 0 else output
+
+
+def _followed(pip: subprocess.Popen[str]) -> str:
+    """Everything that pip prints, with a count of packages on the terminal while it does."""
     lines: list[str] = []
     seen = 0
-    with subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
-    ) as pip:
-        assert pip.stdout is not None  # noqa: S101 - PIPE was asked for
-        for line in pip.stdout:
-            lines.append(line)
-            if line.startswith("Collecting "):
-                seen += 1
-                _progress(f"  {seen} packages found")
-            elif line.startswith("Installing collected"):
-                _progress("  installing               ")
+    for line in pip.stdout or ():
+        lines.append(line)
+        if line.startswith("Collecting "):
+            seen += 1
+            _progress(f"  {seen} packages found")
+        elif line.startswith("Installing collected"):
+            _progress("  installing               ")
     _progress("", end="\r")
-    return None if pip.returncode == 0 else "".join(lines)
+    return "".join(lines)
 
 
 def _progress(text: str, end: str = "") -> None:
@@ -93,9 +115,9 @@ def _progress(text: str, end: str = "") -> None:
         print(f"\r{text}", end=end, flush=True)
 
 
-def _meaning(output: str) -> str:
+def meaning(output: str) -> str:
     for mark, meaning in MEANINGS:
         if mark in output:
             return meaning
     errors = [line for line in output.splitlines() if line.startswith("ERROR:")] or output.strip().splitlines()
-    return f"pip could not install what is locked: {errors[-1] if errors else 'it said nothing'}"
+    return f"the environment could not be made: {errors[-1] if errors else 'it said nothing'}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -32,6 +33,7 @@ def run_verb(words: list[str]) -> int:
     if name not in VERBS:
         warn(f"there is no verb {name!r}: one of {' '.join(VERBS)}")
         return 2
+    signal.signal(signal.SIGTERM, _interrupt)  # so that what is half-made is removed
     try:
         return VERBS[name](arguments)
     except TaskFailed as failure:
@@ -39,6 +41,10 @@ def run_verb(words: list[str]) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def environment(*, dev: bool) -> Environment:
@@ -51,7 +57,11 @@ def environment(*, dev: bool) -> Environment:
 def python(words: list[str], *, dev: bool = True, extra: dict[str, str] | None = None) -> int:
     """Run the environment's Python with `words` in the checkout; its exit status."""
     program = environment(dev=dev).python
-    return subprocess.run([str(program), *words], cwd=ROOT, check=False, env=_variables(extra)).returncode
+    child = subprocess.Popen([str(program), *words], cwd=ROOT, env=_variables(extra))
+    # An interrupt of the terminal reaches the child as well: let it tidy up, and report what it says.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: child.terminate())
+    return child.wait()
 
 
 def _variables(extra: dict[str, str] | None = None) -> dict[str, str]:

@@ -51,7 +51,7 @@ FENCES: dict[str, set[str]] = {
     "aiohttp": {"backends", "runtime"},
     "ollama": {"backends"},
     "xllamacpp": {"runtime"},
-    "ggml": {"models"},
+    "libggml": {"models"},
     "gguf": {"models", "runtime"},
     "pandas": set(),
     "pickle": set(),
