@@ -2,9 +2,10 @@
 
     starter_gguf()            the Q4_1 file as it comes
     starter_store()           a store with all eight variants; not to be changed
-    linked_store(folder, …)   a store of a test's own with the same blobs, at no cost
+    linked_store(folder, …)   a store of a test's own with the same blobs, at no cost: they are hard links, so a test
+                              that damages one replaces the file and does not write into it
 
-`LOUPE_TEST_CACHE` names another folder. What is there is checked each time, and made where it is not.
+`STARTER_TEST_CACHE` names another folder. What is there is checked each time, and made where it is not.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from app.runtime.starter import LADDER
 from app.runtime.starter_download import FILE_NAME, starter_file
 
 ROOT = Path(__file__).parents[1]
-CACHE = Path(os.environ.get("LOUPE_TEST_CACHE") or ROOT / "build" / "test-cache")  # read before a test can change it
+CACHE = Path(os.environ.get("STARTER_TEST_CACHE") or ROOT / "build" / "test-cache")  # read before a test can change it
 TAGS = tuple(step.tag for step in LADDER)
 
 

@@ -269,7 +269,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         Starter(ModelStore(options.store), options.data, report, stop.is_set).run()
     except BrokenPipeError:  # nobody reads any more
-        sys.stdout = Path(os.devnull).open("w")  # or the interpreter would complain once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter would complain once more at its end
         return 1
     except Cancelled:
         report("error", message="stopped; the next start goes on from here")
