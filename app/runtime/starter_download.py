@@ -56,7 +56,7 @@ _PROBLEMS = (
     (r"NewConnectionError|NameResolutionError|name resolution|Name or service not known|Connection refused"
      r"|ConnectTimeoutError|ProxyError|unreachable|SSLError|CERTIFICATE_VERIFY_FAILED",
      "the package index cannot be reached", False),
-    (r"No matching distribution found", "the package index does not have the package", False),
+    (r"No matching distribution found", "no package index that answers has the package", False),
 )  # fmt: skip
 
 

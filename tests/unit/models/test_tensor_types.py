@@ -176,8 +176,8 @@ def test_an_unknown_file_type_is_refused(name):
     [
         ("blk.0.attn_norm.weight", (64, 64)), ("blk.0.attn_q.bias", (64, 64)), ("blk.0.attn_q.weight", (64,)),
         ("blk.0.attn_q.weight", (64, 1, 1)), ("blk.0.ffn_gate_inp.weight", (64, 8)),
-        ("blk.0.ssm_conv1d.weight", (4, 64)), ("blk.0.time_mix_w1.weight", (64, 64)), ("position_embd.weight", (64, 64)),
-        ("token_types.weight", (64, 2)),
+        ("blk.0.ssm_conv1d.weight", (4, 64)), ("blk.0.time_mix_w1.weight", (64, 64)),
+        ("position_embd.weight", (64, 64)), ("token_types.weight", (64, 2)),
         ("v.patch_embd.weight", (64, 64)),
     ],
 )  # fmt: skip
