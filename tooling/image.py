@@ -16,8 +16,9 @@ from tooling.console import TaskFailed, say
 
 BUILDERS = {  # how to ask whether it works, and how it builds
     "docker": (["docker", "info"], ["docker", "build"]),
-    "podman": (["podman", "info"], ["podman", "build"]),
-    "buildah": (["buildah", "--version"], ["buildah", "build", "--layers"]),
+    # HEALTHCHECK is not part of the OCI format, which is these two's own.
+    "podman": (["podman", "info"], ["podman", "build", "--format", "docker"]),
+    "buildah": (["buildah", "--version"], ["buildah", "build", "--format", "docker"]),
 }
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 PIP_OPTIONS = {
@@ -35,7 +36,7 @@ def build(root: Path, arguments: list[str]) -> int:
     """
     words = builder()
     with tempfile.TemporaryDirectory(prefix="loupe-image-") as folder:
-        words = [*words, *_network(Path(folder)), "--tag", "loupe", *arguments, "."]
+        words = [*words, *network(Path(folder)), "--tag", "loupe", *arguments, "."]
         say(" ".join(words))
         environment = os.environ | {"DOCKER_BUILDKIT": "1"}
         return subprocess.run(words, cwd=root, check=False, env=environment).returncode
@@ -49,7 +50,7 @@ def builder() -> list[str]:
     raise TaskFailed("no docker, podman or buildah works here: install one (Debian: apt-get install buildah)")
 
 
-def _network(folder: Path) -> list[str]:
+def network(folder: Path) -> list[str]:
     """Secrets and build arguments for the network of this machine; empty where nothing special is set."""
     words = []
     options = [f"{option} = {os.environ[name]}" for name, option in PIP_OPTIONS.items() if os.environ.get(name)]

@@ -27,6 +27,10 @@ LAW: dict[str, set[str]] = {
     "wire": {"core"},
     "config": {"core", "host_urls"},
     "host_urls": {"core"},
+    "host_resolution": {"core", "config", "host_urls", "backends"},
+    "connection_limits": set(),
+    "log_setup": {"config"},
+    "cli": {"core", "config", "instance"},
     "backends": {"core", "wire", "config"},
     "runtime": {"core", "wire", "models"},
     "services": {"core", "wire", "models"},
@@ -35,13 +39,13 @@ LAW: dict[str, set[str]] = {
     "gateway": {"core", "wire", "services", "models", "comparison", "config", "bootstrap"},
     "ui": {"core", "services", "models", "comparison", "config", "bootstrap", "instance"},
     "instance": {"core", "config", "bootstrap"},
-    "bootstrap": {"core", "wire", "config", "backends", "services", "models", "comparison"},
+    "bootstrap": {"core", "wire", "config", "backends", "services", "models", "comparison", "host_resolution"},
 }
 # Of a permitted package, these modules alone.
 ONLY = {
     ("runtime", "models"): {"app.models.gguf", "app.models.ggml", "app.models.quantizer", "app.models.naming"},
 }
-ASSEMBLERS = {"asgi", "__main__", "__init__"}  # put everything together and run it
+ASSEMBLERS = {"asgi", "__main__", "__init__", "serving"}  # put everything together and run it
 
 # Third-party packages that are fenced in: import name to the packages (or modules) of ours that may use it.
 FENCES: dict[str, set[str]] = {
@@ -82,7 +86,7 @@ class Source:
 
 
 def package_of(name: str) -> str:
-    return "config" if name.startswith("config_") else name
+    return next((family for family in ("config", "cli") if name.startswith(f"{family}_")), name)
 
 
 @cache
