@@ -1,0 +1,3 @@
+module loupe/templates
+
+go 1.22
