@@ -24,6 +24,8 @@
     ├── StoreError                 500  the model store or the data folder cannot be used
     │   └── DiskFull               507
     ├── IntegrityError             500  bytes whose digest is not the promised one
+    ├── RegistryError              500  a model registry refused, or broke its own protocol
+    │   └── RegistryUnavailable    500  … cannot be reached, broke off, or says "later"
     └── SettingsError              500  a setting has a value that is not allowed
 
 Classes carry fields; `message` is the sentence for people and for the wire. Source of the texts that clients
@@ -266,9 +268,22 @@ class IntegrityError(LoupeError):
 
     code = "integrity"
 
-    def __init__(self, what: str, expected: str, got: str) -> None:
-        super().__init__(f"digest mismatch for {what}: expected {expected}, got {got}")
+    def __init__(self, what: str, expected: str, got: str, message: str | None = None) -> None:
+        super().__init__(message or f"digest mismatch for {what}: expected {expected}, got {got}")
         self.expected, self.got = expected, got
+
+
+class RegistryError(LoupeError):
+    """A model registry refused a pull or answered what cannot be used. The status is the one Ollama answers with."""
+
+    code = "registry"
+
+
+class RegistryUnavailable(RegistryError):
+    """The registry cannot be reached, broke off, or is busy: trying again can help."""
+
+    code = "registry_unavailable"
+    retryable = True
 
 
 class SettingsError(LoupeError):
