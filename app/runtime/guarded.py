@@ -17,11 +17,12 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent() -> None:
-    """From now on a dead parent means SIGKILL for this process: on Linux at once, elsewhere when the pipe on standard
-    input is closed (a terminal, a file or /dev/null there is not watched)."""
+    """From now on a dead parent means SIGKILL for this process: on Linux at once, elsewhere when the pipe or socket on
+    standard input is closed (a terminal, a file or /dev/null there is not watched)."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if sys.stdin is not None and stat.S_ISFIFO(os.fstat(0).st_mode):
+    kind = os.fstat(0).st_mode if sys.stdin is not None else 0
+    if stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind):  # asyncio hands its children a socket for a pipe
         threading.Thread(target=_wait_for_end_of_input, name="parent-watch", daemon=True).start()
 
 
