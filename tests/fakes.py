@@ -109,6 +109,7 @@ class FakeBackend:
             if self.down is not None:
                 raise self.down
             for step in steps:
+                await asyncio.sleep(0)
                 if isinstance(step, asyncio.Event):
                     await step.wait()
                 elif isinstance(step, LoupeError):

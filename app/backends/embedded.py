@@ -225,9 +225,7 @@ class _Keeper:
         for line in process.stdout or ():
             url = _ready_url(line)
             if url and self.running is None:
-                self.running = HostAddress(
-                    self._settings.name, url, slots=self._settings.slots, key=key, embedded=True
-                )
+                self.running = HostAddress(self._settings.name, url, slots=self._settings.slots, key=key, embedded=True)
                 log.info("runtime ready", pid=process.pid)
 
     def _kill_unready(self, process: subprocess.Popen[bytes]) -> None:

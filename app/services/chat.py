@@ -130,9 +130,7 @@ class ChatService:
             async for chunk in chunks:
                 yield chunk
 
-    async def _decide(
-        self, request: GenerationRequest, caller: Caller
-    ) -> tuple[ResolvedModel | None, CacheDecision]:
+    async def _decide(self, request: GenerationRequest, caller: Caller) -> tuple[ResolvedModel | None, CacheDecision]:
         """Whether the cache has a part in this, and the identity that its key needs. None: straight to the queue."""
         reason = ""
         if request.is_load_or_unload:
@@ -182,9 +180,7 @@ class ChatService:
 
     # Layer 2: queue
 
-    async def _admitted(
-        self, request: GenerationRequest, caller: Caller, trace: Trace
-    ) -> AsyncGenerator[Chunk, None]:
+    async def _admitted(self, request: GenerationRequest, caller: Caller, trace: Trace) -> AsyncGenerator[Chunk, None]:
         if _unloads(request):  # frees memory: it needs no slot and must not wait for one
             async with self._pool.lease(request.model) as backend, aclosing(backend.stream(request)) as chunks:
                 trace.host = backend.address.name

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from app.core.errors import HostError, LoupeError, ModelNotFound, NoHealthyHost
@@ -150,7 +150,7 @@ class HostPool:
         """Call `listener` in the event loop whenever a host's state or a slot changes."""
         self._listeners.append(listener)
 
-    async def subscribe(self) -> AsyncIterator[tuple[HostStatus, ...]]:
+    async def subscribe(self) -> AsyncGenerator[tuple[HostStatus, ...], None]:
         """The statuses now, and again after each change; changes that come together are told once."""
         told: tuple[HostStatus, ...] | None = None
         while True:

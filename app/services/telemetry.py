@@ -155,7 +155,7 @@ class Trace:
         if self._shared is not None:
             shift = self._shared._began - self._began
             moved = [replace(span, start=span.start + shift, end=span.end + shift) for span in self._shared.spans]
-            spans += [replace(span, start=max(span.start, 0.0)) for span in moved if span.end > 0]
+            spans += [replace(span, start=max(span.start, 0.0)) for span in moved if span.end > 0 or span.start >= 0]
         return tuple(sorted(spans, key=lambda span: (span.start, span.end)))
 
     def saw_text(self) -> None:

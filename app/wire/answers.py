@@ -214,9 +214,7 @@ def _usage(record: Mapping[str, Json]) -> Usage:
     )
 
 
-def _joined(
-    records: list[dict[str, Json]], text_key: str, order: tuple[str, ...], *, keep: str
-) -> dict[str, Json]:
+def _joined(records: list[dict[str, Json]], text_key: str, order: tuple[str, ...], *, keep: str) -> dict[str, Json]:
     """The last record with the texts and lists of all of them; empty ones left out, except the field `keep`."""
     joined = dict(records[-1]) if records else {}
     for key in (text_key, "thinking"):

@@ -91,7 +91,9 @@ async def test_the_request_is_always_streamed_and_carries_the_key(stub, host):
 @pytest.mark.parametrize("cut_at", [1, 2, 7, 1000])
 async def test_unicode_line_separators_do_not_split_a_record(stub, host, cut_at):
     text = "a\u0085b\u2028c\u2029d\u000b"
-    line = ('{"model":"m","message":{"role":"assistant","content":"' + text.replace("\x0b", "\\u000b") + '"},"done":false}').encode()
+    line = (
+        '{"model":"m","message":{"role":"assistant","content":"' + text.replace("\x0b", "\\u000b") + '"},"done":false}'
+    ).encode()
     body = line + b"\r\n\n" + b'{"model":"m","message":{"content":""},"done":true,"done_reason":"stop"}'
     stub.on("/api/chat", Reply([body[at : at + cut_at] for at in range(0, len(body), cut_at)]))
     chunks = await collect(host)
@@ -139,7 +141,9 @@ async def test_a_line_without_end_is_given_up_at_eight_megabytes(stub, host):
 
 
 async def test_data_after_the_end_is_ignored(stub, host):
-    stub.on("/api/chat", Reply([line.encode() + b"\n" for line in recording("chat_stream").lines] + [b"garbage\n", Cut()]))
+    stub.on(
+        "/api/chat", Reply([line.encode() + b"\n" for line in recording("chat_stream").lines] + [b"garbage\n", Cut()])
+    )
     assert (await collect(host))[-1].done
 
 

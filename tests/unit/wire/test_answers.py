@@ -107,7 +107,10 @@ def test_an_error_record_is_a_failed_generation_with_its_text():
     assert caught.value.host == "gpu"
 
 
-@given(st.binary(max_size=60) | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps).map(str.encode))
+@given(
+    st.binary(max_size=60)
+    | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps).map(str.encode)
+)
 def test_nonsense_never_gets_past_as_another_error(data):
     for read in (lambda: parse_chunk("chat", data), lambda: parse_tags(data), lambda: parse_show(data)):
         with contextlib.suppress(HostError):
@@ -156,5 +159,7 @@ def test_version_and_error_bodies():
     with pytest.raises(HostProtocolError):
         parse_version(b"{}")
     assert error_text(recording("missing_chat").text.encode()) == recording("missing_chat").body["error"]
-    assert error_text(recording("v1_chat_missing").text.encode()) == recording("v1_chat_missing").body["error"]["message"]
+    assert (
+        error_text(recording("v1_chat_missing").text.encode()) == recording("v1_chat_missing").body["error"]["message"]
+    )
     assert error_text(b"<html>") is None
