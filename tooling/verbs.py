@@ -59,9 +59,14 @@ def python(words: list[str], *, dev: bool = True, extra: dict[str, str] | None =
     program = environment(dev=dev).python
     child = subprocess.Popen([str(program), *words], cwd=ROOT, env=_variables(extra))
     # An interrupt of the terminal reaches the child as well: let it tidy up, and report what it says.
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: child.terminate())
-    return child.wait()
+    try:
+        return child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _variables(extra: dict[str, str] | None = None) -> dict[str, str]:
@@ -75,11 +80,19 @@ def run(arguments: list[str]) -> int:
     """make the environment, find Ollama or prepare the embedded runtime, and open Loupe on 127.0.0.1:8501"""
     program = environment(dev=False).python
     ensure_libgomp()
-    os.execve(program, [str(program), "-m", "app", "serve", *arguments], _variables())  # noqa: S606 - our own interpreter
+    words = ["-m", "app", "serve", *(["--open"] if _has_a_desktop() else []), *arguments]
+    os.execve(program, [str(program), *words], _variables())  # noqa: S606 - our own interpreter
 
 
-def _sources() -> list[str]:
+def sources() -> list[str]:
+    """What is formatted and linted."""
     return [name for name in SOURCES if (ROOT / name).exists()]
+
+
+def _has_a_desktop() -> bool:
+    """Whether somebody sits at this machine who would see a browser open."""
+    shown = sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    return shown and sys.stdout.isatty()
 
 
 def _tests(folders: list[str], arguments: list[str], *, parallel: bool) -> int:
@@ -131,7 +144,7 @@ def test_e2e(arguments: list[str]) -> int:
 def check(arguments: list[str]) -> int:
     """format, lint, types and the unit tests: what is quick"""
     return (
-        python(["-m", "ruff", "format", "--check", "--quiet", *_sources()])
+        python(["-m", "ruff", "format", "--check", "--quiet", *sources()])
         or lint([])
         or type_([])
         or test_unit(arguments)
@@ -141,14 +154,14 @@ def check(arguments: list[str]) -> int:
 @verb
 def fmt(arguments: list[str]) -> int:
     """write the code in the one format, with sorted imports"""
-    fixed = python(["-m", "ruff", "check", "--quiet", "--select", "I", "--fix", *_sources()])
-    return fixed or python(["-m", "ruff", "format", *_sources(), *arguments])
+    fixed = python(["-m", "ruff", "check", "--quiet", "--select", "I", "--fix", *sources()])
+    return fixed or python(["-m", "ruff", "format", *sources(), *arguments])
 
 
 @verb
 def lint(arguments: list[str]) -> int:
     """ruff, with the rules and reasons of pyproject.toml"""
-    return python(["-m", "ruff", "check", *_sources(), *arguments])
+    return python(["-m", "ruff", "check", *sources(), *arguments])
 
 
 @verb
@@ -159,14 +172,19 @@ def type_(arguments: list[str]) -> int:
 
 @verb
 def bench(arguments: list[str]) -> int:
-    """the benchmarks that the README's figures come from; each prints a table"""
-    return python(["-m", "benchmarks", *arguments])
+    """the benchmarks, or the one that is named, with its own words; each prints a table"""
+    names = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text())
+    if arguments:
+        if arguments[0] not in names:
+            raise TaskFailed(f"there is no benchmark {arguments[0]!r}: one of {' '.join(names)}")
+        return python(["-m", f"benchmarks.{arguments[0]}", *arguments[1:]])
+    ensure_libgomp()
+    return max([python(["-m", f"benchmarks.{name}"]) for name in names], default=0)
 
 
 @verb
 def prove(arguments: list[str]) -> int:
     """the tests that each prove one reliability promise (marked `promise`)"""
-    environment(dev=True)
     status = _tests(["tests"], ["-m", "promise", *arguments], parallel=False)
     if status == 5:  # pytest: no test was selected
         say("No test is marked `promise` yet: there is nothing to prove")
