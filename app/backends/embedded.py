@@ -48,6 +48,7 @@ class EmbeddedSettings:
     environment: Mapping[str, str] = field(default_factory=dict)
     command: tuple[str, ...] = (sys.executable, "-m", "app", "runtime")
     ready_seconds: float = READY_SECONDS
+    stop_seconds: float = STOP_SECONDS
     timeouts: HostTimeouts = HostTimeouts()
 
 
@@ -64,7 +65,7 @@ class EmbeddedRuntime:
         self._keeper.start()
 
     async def stop(self) -> None:
-        """SIGTERM, five seconds later SIGKILL; returns when the child is gone."""
+        """SIGTERM, and SIGKILL after `stop_seconds`; returns when the child is gone."""
         await self.close()
 
     @property
@@ -164,11 +165,11 @@ class _Keeper:
         if process is not None and process.poll() is None:
             process.terminate()
             try:
-                process.wait(STOP_SECONDS)
+                process.wait(self._settings.stop_seconds)
             except subprocess.TimeoutExpired:
                 process.kill()
         if self._thread is not None:
-            self._thread.join(STOP_SECONDS)
+            self._thread.join(self._settings.stop_seconds)
 
     def _keep(self) -> None:
         while not self._stopping.is_set():
