@@ -12,6 +12,12 @@ from typing import Any, NamedTuple
 from app.ui.assets import URL_PREFIX, font_faces
 
 CSS = Path(__file__).with_name("theme.css")
+# The mark: a lens over a scale of steps. The name beside it is text, put there by the style sheet.
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="24" height="24" viewBox="0 0 24 24" role="img" aria-label="Loupe">'
+    '<g fill="none" stroke="#16808c" stroke-width="2" stroke-linecap="round"><circle cx="10" cy="10.5" r="7"/>'
+    '<path d="M15.2 15.7 L20 20.5"/><path d="M7 13 V11 M10 13 V8 M13 13 V9.6"/></g></svg>'
+)
 
 
 class Palette(NamedTuple):

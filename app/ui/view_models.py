@@ -113,7 +113,7 @@ def answer_facts(message: StoredMessage, variant: str) -> tuple[str, ...]:
     if message.answer.done_reason == "length":
         facts.append("cut at the token limit")
     ended = ENDED.get(message.state)
-    if ended:
+    if ended and (message.content or message.state is not MessageState.ERROR):
         facts.append(ended)
     return tuple(facts)
 

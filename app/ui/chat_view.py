@@ -1,0 +1,94 @@
+"""Everything the chat screen shows in one run, read once at its beginning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from app.core.conversations import Conversation, ConversationRow, MessageState, StoredMessage
+from app.models.catalog import CatalogFamily, CatalogVariant, CatalogView
+from app.services.generations import Generation
+from app.ui import access, bridge
+from app.ui.state import chat_state, open_chat_id
+
+FAVOURITE_BITS = 5.0  # what a new chat takes where nothing was chosen: near 5 bits most models lose little
+
+
+@dataclass(frozen=True, slots=True)
+class ChatView:
+    """`conversation` is None for a new chat; `live` is the answer that is being written, if one is."""
+
+    catalog: CatalogView
+    rows: tuple[ConversationRow, ...]
+    conversation: Conversation | None
+    live: Generation | None
+    model: str
+
+    @property
+    def messages(self) -> tuple[StoredMessage, ...]:
+        return self.conversation.messages if self.conversation else ()
+
+    @property
+    def last_question(self) -> str:
+        return next((m.id for m in reversed(self.messages) if m.role == "user"), "")
+
+    @property
+    def last_answer(self) -> str:
+        """The id of the newest message where that is an answer, "" otherwise."""
+        return self.messages[-1].id if self.messages and self.messages[-1].role == "assistant" else ""
+
+    def is_live(self, message: StoredMessage) -> bool:
+        return self.live is not None and message.id == self.live.message_id
+
+    @property
+    def chosen(self) -> tuple[CatalogFamily, CatalogVariant] | None:
+        return self.catalog.find(self.model)
+
+    def label(self, name: str) -> str:
+        """Short name of a variant: its quantization; the whole name where the catalog does not know it."""
+        found = self.catalog.find(name)
+        return found[1].label if found else name or "–"
+
+    @property
+    def usable(self) -> bool:
+        """Whether any variant can answer."""
+        return any(v.state == "ready" for family in self.catalog.families for v in family.variants)
+
+
+def load() -> ChatView:
+    """Read it all. Raises `ConversationNotFound` for an address that names none, and the store's errors."""
+    services = access.services()
+    with st.skeleton(height=240):
+        catalog = bridge.call(services.catalog.snapshot())
+        rows = bridge.call(services.history.conversations(access.principal(), 200))
+        chat_id = open_chat_id()
+        live = services.generations.active(chat_id) if chat_id else None
+        conversation = _read(chat_id) if chat_id else None
+        if conversation is not None and live is None and _streaming(conversation):
+            conversation = _read(chat_id)  # it ended between the two looks
+    model = conversation.model if conversation else chat_state().model or default_model(catalog, rows)
+    return ChatView(catalog, rows, conversation, live, model)
+
+
+def _read(chat_id: str) -> Conversation:
+    return bridge.call(access.services().history.get(chat_id, access.principal()))
+
+
+def _streaming(conversation: Conversation) -> bool:
+    return any(message.state is MessageState.STREAMING for message in conversation.messages)
+
+
+def default_model(catalog: CatalogView, rows: tuple[ConversationRow, ...]) -> str:
+    """What was used last; else what is loaded; else the variant nearest to the favourite number of bits."""
+    ready = [v for family in catalog.families for v in family.variants if v.state == "ready" and _chats(v)]
+    names = {v.name for v in ready}
+    used = next((row.model for row in rows if row.model in names), "")
+    loaded = next((v.name for v in ready if v.loaded), "")
+    nearest = min(ready, key=lambda v: (abs((v.bpw or 16.0) - FAVOURITE_BITS), v.size), default=None)
+    return used or loaded or (nearest.name if nearest else "")
+
+
+def _chats(variant: CatalogVariant) -> bool:
+    """An embedding model cannot talk. Hosts that say nothing about capabilities are believed."""
+    return not variant.capabilities or "completion" in variant.capabilities

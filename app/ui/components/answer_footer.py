@@ -1,0 +1,48 @@
+"""The quiet line under an answer, and one click deeper the waterfall of what it waited for. One HTML element."""
+
+from __future__ import annotations
+
+from html import escape
+
+import streamlit as st
+
+from app.core.conversations import StoredMessage
+from app.ui import view_models as vm
+from app.ui.components.glossary import explained
+
+
+def show(message: StoredMessage, variant: str) -> None:
+    """`variant` is the short name of what answered, such as Q4_K_M."""
+    st.html(footer(message, variant))
+
+
+def footer(message: StoredMessage, variant: str) -> str:
+    facts = vm.answer_facts(message, variant)
+    line = '<i aria-hidden="true"> · </i>'.join(
+        [f'<b title="{escape(message.model, quote=True)}">{escape(facts[0])}</b>', *map(_fact, facts[1:])]
+    )
+    bars = vm.waterfall(message.spans, message.usage)
+    told = f"<details><summary>{line}</summary>{_waterfall(message, bars)}</details>" if bars else f"<p>{line}</p>"
+    copy = (
+        f'<button type="button" class="lp-copy" data-lp-copy="{escape(message.content, quote=True)}">Copy</button>'
+        if message.content
+        else ""
+    )
+    return f'<div class="lp-foot">{told}{copy}</div>'
+
+
+def _fact(text: str) -> str:
+    term = next((term for term in ("TTFT", "tok/s", "cached") if term in text), "")
+    return explained(text, term)
+
+
+def _waterfall(message: StoredMessage, bars: tuple[vm.Bar, ...]) -> str:
+    rows = "".join(
+        f'<tr><th scope="row">{explained(bar.label, bar.label)}</th>'
+        f'<td class="lp-track"><span class="lp-bar lp-{bar.name}" style="margin-left:{min(bar.left, 99.6)}%;'
+        f'width:{min(bar.width, 100 - min(bar.left, 99.6)):.2f}%"></span></td>'
+        f'<td class="lp-num">{escape(bar.time)}</td><td class="lp-note">{escape(bar.note)}</td></tr>'
+        for bar in bars
+    )
+    where = f"{escape(message.model)}" + (f" on {escape(message.host)}" if message.host else "")
+    return f'<table class="lp-falls"><caption>{where}</caption>{rows}</table>'

@@ -1,0 +1,65 @@
+"""The chat screen before the first question: who will answer, and three ways to begin. Or what is still missing."""
+
+from __future__ import annotations
+
+from html import escape
+
+import streamlit as st
+
+from app.core.hosts import HostState
+from app.ui import access, actions
+from app.ui import view_models as vm
+from app.ui.chat_view import ChatView
+
+EXAMPLES = (
+    "What is the capital of France, and what is it known for?",
+    "Explain in three sentences what quantization does to a language model.",
+    "Write a Python function that returns the median of a list.",
+)
+
+
+def show(view: ChatView) -> None:
+    with st.container(key="empty-chat", gap="small"):
+        if view.usable:
+            _ready(view)
+        elif view.catalog.families or any(job.active for job in access.services().jobs.list()):
+            _being_made()
+        else:
+            no_models()
+
+
+def _ready(view: ChatView) -> None:
+    chosen = view.chosen
+    who = f"{chosen[0].title}, {chosen[1].label}" if chosen else view.model
+    facts = f" {vm.size(chosen[1].size)} at {vm.bits(chosen[1].bpw)}." if chosen else ""
+    st.html(
+        f'<div class="lp-hello"><h1>New chat</h1><p><b>{escape(who)}</b> answers.{escape(facts)} '
+        "Another quantization is one click away, below the input, also in the middle of a chat.</p></div>"
+    )
+    with st.container(gap="xxsmall"):
+        for number, example in enumerate(EXAMPLES):
+            st.button(
+                example, key=f"example-{number}", type="tertiary", icon=":material/arrow_forward:",
+                icon_position="right", on_click=actions.ask, args=(example, view.model),
+            )  # fmt: skip
+    st.html(f'<p class="lp-quiet">{escape(access.services().why)}</p>')
+
+
+def _being_made() -> None:
+    st.html(
+        '<div class="lp-hello"><h1>The first model is being made</h1><p>You can ask as soon as its first variant is '
+        "ready. This page goes on by itself.</p></div>"
+    )
+
+
+def no_models() -> None:
+    """Hosts answer, and have nothing to answer with; or none answers, which the strip already says."""
+    answering = any(h.state in (HostState.HEALTHY, HostState.BUSY) for h in access.services().pool.statuses())
+    if not answering:
+        st.html('<div class="lp-hello"><h1>Waiting for a model host</h1><p>This page goes on by itself.</p></div>')
+        return
+    st.html(
+        '<div class="lp-hello"><h1>No model yet</h1><p>Ollama answers, but has no models. Get one, for example:</p></div>'
+    )
+    st.code("ollama pull llama3.2", language=None)
+    st.html('<p class="lp-quiet">It appears here as soon as it is there.</p>')

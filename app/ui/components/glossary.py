@@ -1,0 +1,34 @@
+"""The field's terms, each in one sentence, the same everywhere: shown on hover."""
+
+from __future__ import annotations
+
+from html import escape
+
+TERMS = {
+    "TTFT": "Time to first token: from sending the question to the first word of the answer, waiting included.",
+    "tok/s": "Decode speed: tokens written per second, without queue, load and prefill.",
+    "bpw": "Bits per weight: the size of the weights in bits, divided by their number. The label only suggests it.",
+    "Cache": "Looking for the same request in the response cache.",
+    "Queue": "Waiting for a free slot on a model host.",
+    "Connect": "Reaching the model host.",
+    "Load": "Reading the model's weights into memory.",
+    "Prefill": "Reading the prompt: every token of it passes through the model once.",
+    "First token": "From the sent request to the first token that came back.",
+    "Decode": "Writing the answer, token by token.",
+    "cached": "The same request was answered before; this is that answer, and no model ran.",
+    "temperature": "How freely the next token is drawn; 0 always takes the likeliest.",
+    "top_p": "Draw only from the likeliest tokens that together have this probability.",
+    "top_k": "Draw only from this many likeliest tokens.",
+    "min_p": "Leave out tokens less likely than this share of the likeliest one.",
+    "seed": "The same seed with the same request gives the same answer, and lets it be cached.",
+    "num_ctx": "How many tokens of conversation the model holds; more needs more memory, and reloads the model.",
+    "num_predict": "The longest answer in tokens; -1 is until the model ends.",
+    "repeat_penalty": "How strongly tokens that were just used are avoided; 1 is not at all.",
+    "keep_alive": "How long the model stays loaded after an answer, such as 5m or 1h; 0 unloads it, -1 keeps it.",
+}
+
+
+def explained(text: str, term: str) -> str:
+    """The text as HTML, with the term's sentence on hover."""
+    told = TERMS.get(term)
+    return f'<span title="{escape(told, quote=True)}">{escape(text)}</span>' if told else f"<span>{escape(text)}</span>"

@@ -1,0 +1,125 @@
+"""Families as headings, their variants as rows: size, true bits per weight, state, load and unload."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from html import escape
+
+import streamlit as st
+
+from app.core.errors import LoupeError
+from app.models.catalog import CatalogFamily, CatalogVariant, CatalogView
+from app.ui import access, bridge, notices, theme
+from app.ui import view_models as vm
+from app.ui.components import empty_chat
+from app.ui.components.glossary import explained
+from app.ui.components.host_strip import LOOK_SECONDS
+from app.ui.state import chat_state, models_state, open_chat
+
+LOAD_SECONDS = 600.0  # a large model from a slow disk
+
+
+@st.fragment(run_every=LOOK_SECONDS)
+def show() -> None:
+    """The whole list; draws itself anew every two seconds, so that progress and memory are always those of now."""
+    with notices.showing_errors("models"):
+        with st.skeleton(height=320):
+            catalog = bridge.call(access.services().catalog.snapshot())
+        with st.container(key="models", gap="medium"):
+            if not catalog.families:
+                empty_chat.no_models()
+            for family in catalog.families:
+                _family(family, several_hosts=len(catalog.hosts) > 1)
+            _problems(catalog)
+        _carry_out()
+
+
+def _problems(catalog: CatalogView) -> None:
+    for number, problem in enumerate(catalog.problems):
+        notices.show(notices.Notice("Left out of this list", problem, tone="warn"), key=f"left-{number}")
+
+
+def _family(family: CatalogFamily, *, several_hosts: bool) -> None:
+    facts = [family.parameter_size + " parameters"] if family.parameter_size else []
+    facts += [vm.count(family.context_length, "token") + " of context"] if family.context_length else []
+    facts.append(vm.count(len(family.variants), "variant"))
+    told = f"<p>{escape(family.provenance)}</p>" if family.provenance else ""
+    with st.container(key=f"family-{family.key}", gap=None):
+        st.html(
+            f'<header class="lp-model"><h2>{escape(family.title)}</h2><span>{escape(" · ".join(facts))}</span>{told}</header>'
+        )
+        for variant in family.variants:
+            _row(variant, several_hosts=several_hosts)
+
+
+def _row(variant: CatalogVariant, *, several_hosts: bool) -> None:
+    state = models_state()
+    pending = state.pending is not None and state.pending[1] == variant.name
+    with st.container(key=f"variant-{variant.name}", horizontal=True, gap="xsmall", vertical_alignment="center", wrap=False):
+        st.html(_facts(variant, pending=state.pending[0] if pending and state.pending else "", host=several_hosts))
+        if variant.state == "ready":
+            what = "unload" if variant.loaded else "load"
+            st.button(
+                what.capitalize(), type="tertiary", key=f"{what}-{variant.name}", disabled=state.pending is not None,
+                on_click=_intend, args=(what, variant.name),
+            )  # fmt: skip
+            if st.button("Chat", type="tertiary", key=f"chat-{variant.name}", help="A new chat with this variant"):
+                open_chat("")
+                chat_state().model = variant.name
+                st.switch_page("screens/chat.py")
+    if variant.name in state.notices:
+        notices.show(state.notices[variant.name], key=variant.name, on_retry=_again(variant.name))
+
+
+def _facts(variant: CatalogVariant, *, pending: str, host: bool) -> str:
+    colour = theme.bpw_colour(variant.bpw, reference=variant.reference)
+    also = f'<small>{escape(", ".join((variant.name, *variant.aliases)))}</small>'
+    where = f"<span class='lp-where'>{escape(', '.join(variant.hosts))}</span>" if host else ""
+    return (
+        f'<div class="lp-row{" lp-hosts" if host else ""}"><i style="background:{colour}"></i><b>{escape(variant.label)}</b>{also}'
+        f'<span class="lp-num">{vm.size(variant.size or None)}</span>'
+        f'<span class="lp-num">{explained(vm.bits(variant.bpw), "bpw")}</span>{_state(variant, pending)}{where}</div>'
+    )
+
+
+def _state(variant: CatalogVariant, pending: str) -> str:
+    if pending:
+        return f'<span class="lp-state lp-busy">{pending}ing…</span>'
+    if variant.state == "making":
+        done = 100 * (variant.progress or 0)
+        words = "being made" + (f", {vm.percent(variant.progress)}" if variant.progress else "")
+        return f'<span class="lp-state lp-busy">{words}<i class="lp-progress"><i style="width:{done:.1f}%"></i></i></span>'
+    if variant.state == "waiting":
+        return '<span class="lp-state">to be made</span>'
+    if variant.loaded is not None:
+        when = vm.until(variant.loaded.expires_at, datetime.now().astimezone())
+        return f'<span class="lp-state lp-good">loaded, {vm.size(variant.loaded.size)}, {when}</span>'
+    if variant.conflict:
+        return '<span class="lp-state lp-busy" title="Two hosts have different content under this name">conflict</span>'
+    return f'<span class="lp-state">{"reference" if variant.reference else "ready"}</span>'
+
+
+def _intend(what: str, name: str) -> None:
+    models_state().pending = (what, name)
+    models_state().notices.pop(name, None)
+
+
+def _again(name: str) -> Callable[[], None]:
+    return lambda: _intend("load", name)
+
+
+def _carry_out() -> None:
+    """Load or unload what was clicked, after the rows have been drawn with that said."""
+    state, catalog = models_state(), access.services().catalog
+    if state.pending is None:
+        return
+    what, name = state.pending
+    try:
+        work = catalog.load(name) if what == "load" else catalog.unload(name)
+        bridge.call(work, seconds=LOAD_SECONDS, keep=True)
+    except LoupeError as error:
+        state.notices[name] = notices.notice_for(error)
+    finally:
+        state.pending = None
+    st.rerun()

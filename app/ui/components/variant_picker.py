@@ -1,0 +1,55 @@
+"""The variant chip: which model answers, and one click away every other quantization of it."""
+
+from __future__ import annotations
+
+from html import escape
+
+import streamlit as st
+
+from app.models.catalog import CatalogFamily, CatalogVariant
+from app.ui import actions, theme
+from app.ui import view_models as vm
+from app.ui.chat_view import ChatView
+from app.ui.components.conversations import plain
+
+
+def show(view: ChatView) -> None:
+    chosen = view.chosen
+    label = f":gray[{plain(chosen[0].title)}] {plain(chosen[1].label)}" if chosen else plain(view.model) or "No model"
+    with st.popover(label, key="variant", on_change="rerun", type="tertiary", help=None) as picker:
+        if not picker.open:
+            return
+        with st.container(key="picker", gap=None):
+            for family in view.catalog.families:
+                st.html(f'<h3 class="lp-family">{escape(family.title)}{_context(family)}</h3>')
+                for variant in family.variants:
+                    _row(view, variant)
+            if not view.catalog.families:
+                st.html('<p class="lp-quiet">No model is here yet.</p>')
+
+
+def _context(family: CatalogFamily) -> str:
+    return f" <small>{vm.count(family.context_length, 'token')} of context</small>" if family.context_length else ""
+
+
+def _row(view: ChatView, variant: CatalogVariant) -> None:
+    state = state_words(variant)
+    colour = theme.bpw_colour(variant.bpw, reference=variant.reference)
+    here = ":material/check:" if view.chosen and view.chosen[1].name == variant.name else None
+    label = (
+        f':color[■]{{foreground="{colour}"}} **{plain(variant.label)}** :gray[{vm.size(variant.size or None)}] '
+        f":gray[{vm.bits(variant.bpw)}] {state}"
+    )
+    st.button(
+        label, type="tertiary", key=f"pick-{variant.name}", width="stretch", icon=here, icon_position="right",
+        disabled=variant.state != "ready", on_click=actions.choose_variant, args=(variant.name,),
+    )  # fmt: skip
+
+
+def state_words(variant: CatalogVariant) -> str:
+    """In one or two words, coloured only where it is a state."""
+    if variant.state == "making":
+        return f":orange[{vm.percent(variant.progress) if variant.progress else 'being made'}]"
+    if variant.state == "waiting":
+        return ":gray[to be made]"
+    return ":green[loaded]" if variant.loaded else ":gray[reference]" if variant.reference else ":gray[ ]"

@@ -1,0 +1,117 @@
+"""What the user is told when something went wrong: what happened, what to do, and whether trying again helps.
+
+One entry per error class; the most specific one wins. `showing_errors` is the only place where screens meet errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape
+
+import streamlit as st
+
+from app.core import errors as e
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """`tone` is bad (something is lost or broken), warn (it will pass or can be undone) or plain."""
+
+    title: str
+    what_to_do: str
+    retry: bool = False
+    tone: str = "bad"
+
+
+Writer = Callable[[e.LoupeError], Notice]
+
+
+def _plain(title: str, what_to_do: str, *, retry: bool = False, tone: str = "bad") -> Writer:
+    return lambda _: Notice(title, what_to_do, retry, tone)
+
+
+def _told(title: str, *, retry: bool = False, tone: str = "bad") -> Writer:
+    """A notice whose second line is the error's own sentence."""
+    return lambda error: Notice(title, sentence(error.message), retry, tone)
+
+
+def sentence(text: str) -> str:
+    """A message as a sentence: a capital in front, a full stop behind."""
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", ":", "…")) else ".") if text else ""
+
+
+def _queue_full(error: e.LoupeError) -> Notice:
+    limit = getattr(error, "limit", None)
+    told = f"All {limit} places in the queue are taken." if limit else "All places in the queue are taken."
+    return Notice("Too many requests are waiting", f"{told} Nothing was lost; try again in a moment.", True, "warn")
+
+
+def _model_missing(error: e.LoupeError) -> Notice:
+    model = getattr(error, "model", "") or "The model"
+    return Notice(f"{model} is not here any more", "Choose another variant below, or get this one again.", True)
+
+
+NOTICES: dict[type[e.LoupeError], Writer] = {
+    e.LoupeError: _told("That did not work"),
+    e.BadRequest: _told("That cannot be done", tone="warn"),
+    e.Unauthorized: _plain("You are signed out", "Reload the page and sign in with the token."),
+    e.NotAllowed: _told("Not allowed here"),
+    e.ModelNotFound: _model_missing,
+    e.ConversationNotFound: _plain("This chat does not exist", "It was deleted, or the link is wrong.", tone="plain"),
+    e.PayloadTooLarge: _told("That is too long to send"),
+    e.Cancelled: _plain("Stopped", "Nothing else was changed.", retry=True, tone="plain"),
+    e.QueueFull: _queue_full,
+    e.QueueTimeout: _plain("No slot became free in time", "The machine is busy; try again.", retry=True, tone="warn"),
+    e.NoHealthyHost: _told("No model host answers", retry=True),
+    e.Draining: _plain("Loupe is shutting down", "Start it again, then reload the page.", retry=True, tone="warn"),
+    e.HostError: _told("The model host reported an error", retry=True),
+    e.HostUnreachable: _told("The model host does not answer", retry=True),
+    e.HostTimeout: _told("The model host is too slow", retry=True, tone="warn"),
+    e.HostProtocolError: _told("The answer broke off", retry=True),
+    e.HostRefused: _told("The model host refused", retry=True),
+    e.GenerationFailed: _told("The model stopped with an error", retry=True),
+    e.ModelLoadFailed: lambda error: Notice(
+        f"{getattr(error, 'model', 'The model')} could not be loaded",
+        sentence(getattr(error, "reason", "") or error.message) + " A smaller variant or a shorter context needs less memory.",
+        True,
+    ),
+    e.ModelFileDamaged: _told("The model file is damaged"),
+    e.StoreError: _told("The store cannot be used", retry=True),
+    e.DiskFull: _told("The disk is full", retry=True),
+    e.IntegrityError: _told("The download is damaged", retry=True),
+    e.SettingsError: _told("A setting is wrong"),
+}  # fmt: skip
+
+
+def notice_for(error: e.LoupeError) -> Notice:
+    writer = next(NOTICES[kind] for kind in type(error).__mro__ if kind in NOTICES)
+    notice = writer(error)
+    return notice if not error.retryable or notice.retry else Notice(notice.title, notice.what_to_do, True, notice.tone)
+
+
+def stored(message: str, *, began: bool) -> Notice:
+    """For an error of which only the sentence is left: an answer read back from history."""
+    return Notice("The answer broke off" if began else "No answer", sentence(message), retry=True)
+
+
+def show(notice: Notice, *, key: str, on_retry: Callable[[], None] | None = None, retry: str = "Try again") -> None:
+    """Draw a notice; with `on_retry` and a notice that says so, a button under it."""
+    with st.container(key=f"notice-{notice.tone}-{key}", gap="xsmall"):
+        st.html(
+            f'<div class="lp-notice" role="status"><strong>{escape(notice.title)}</strong>'
+            f"<span>{escape(notice.what_to_do)}</span></div>"
+        )
+        if on_retry is not None and notice.retry:
+            st.button(retry, key=f"retry-{key}", on_click=on_retry)
+
+
+@contextmanager
+def showing_errors(key: str, on_retry: Callable[[], None] | None = None) -> Iterator[None]:
+    """What goes wrong inside is told in its place. Bugs are not errors of ours, and pass through."""
+    try:
+        yield
+    except e.LoupeError as error:
+        show(notice_for(error), key=key, on_retry=on_retry)

@@ -1,0 +1,23 @@
+"""The page around every screen: title, style, navigation. Streamlit runs this file for each page and interaction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from app.ui import theme
+
+SCREENS = Path(__file__).with_name("screens")
+
+st.set_page_config(page_title="Loupe", page_icon=theme.ICON, layout="wide", initial_sidebar_state="auto")
+st.html(f"<style>{theme.stylesheet()}</style>")
+st.logo(theme.ICON, size="small")
+page = st.navigation(
+    [
+        st.Page(SCREENS / "chat.py", title="Chat", url_path="chat", default=True),
+        st.Page(SCREENS / "models.py", title="Models", url_path="models"),
+    ],
+    position="top",
+)
+page.run()

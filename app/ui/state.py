@@ -1,0 +1,78 @@
+"""What one open page remembers between its runs: plain data, one typed object per screen, nothing else.
+
+What outlives the page is not here: conversations are in history, the open one is named by the address (`?chat=`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import streamlit as st
+
+from app.core.generation import Json
+from app.ui.notices import Notice
+
+S = TypeVar("S")
+CHAT_PARAMETER = "chat"
+PAGE_OF_MESSAGES = 40
+
+
+@dataclass(slots=True)
+class ChatState:
+    """`model`, `system` and `options` are those of a chat that does not exist yet; a stored one has its own."""
+
+    model: str = ""
+    system: str = ""
+    prompt: str = ""
+    options: dict[str, Json] = field(default_factory=dict)
+    queued: str = ""  # sent while an answer was running; goes out when that is done
+    editing: str = ""  # id of the message being edited
+    renaming: str = ""  # id of the conversation being renamed
+    deleted: tuple[str, str] | None = None  # (id, title): what Undo brings back
+    shown: int = PAGE_OF_MESSAGES
+    all_chats: bool = False
+    notices: dict[str, Notice] = field(default_factory=dict)  # message id, or "" for the composer → what went wrong
+
+
+@dataclass(slots=True)
+class ModelsState:
+    pending: tuple[str, str] | None = None  # ("load" or "unload", variant) while that is under way
+    notices: dict[str, Notice] = field(default_factory=dict)  # variant → what went wrong with it
+
+
+def chat_state() -> ChatState:
+    return _of("loupe.chat", ChatState)
+
+
+def models_state() -> ModelsState:
+    return _of("loupe.models", ModelsState)
+
+
+def dismissed_jobs() -> set[str]:
+    """Failed jobs that this page has been told to say no more about."""
+    return _of("loupe.dismissed", set)
+
+
+def _of(key: str, kind: type[S]) -> S:
+    if key not in st.session_state:
+        st.session_state[key] = kind()
+    found: S = st.session_state[key]
+    return found
+
+
+def open_chat_id() -> str:
+    """The conversation that the address names, "" for a new one."""
+    return str(st.query_params.get(CHAT_PARAMETER, ""))
+
+
+def open_chat(conversation_id: str) -> None:
+    """Go to a conversation; "" is a new one. To be called in a callback, before the page is drawn."""
+    state = chat_state()
+    state.editing = state.renaming = state.queued = ""
+    state.shown = PAGE_OF_MESSAGES
+    state.notices.pop("", None)
+    if conversation_id:
+        st.query_params[CHAT_PARAMETER] = conversation_id
+    elif CHAT_PARAMETER in st.query_params:
+        del st.query_params[CHAT_PARAMETER]

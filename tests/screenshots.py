@@ -1,0 +1,144 @@
+"""Pictures of every screen in every state: `python tests/screenshots.py [SCENE …]`, into build/screenshots.
+
+Light and dark, 1280 and 390 px wide, over fake services, in headless Chromium. They are for looking at.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.ui.scenes import SCENES  # noqa: E402  # after the path is known
+
+TARGET = ROOT / "build" / "screenshots"
+CHROMIUM = os.environ.get("LOUPE_CHROMIUM", "/usr/bin/chromium")
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--force-color-profile=srgb",
+)  # fmt: skip
+WIDTHS = {1280: 860, 390: 844}
+THEMES = ("light", "dark")
+
+
+def open_picker(page: Page) -> None:
+    page.locator(".st-key-variant button").first.click()
+    page.locator(".st-key-picker button").first.wait_for()
+
+
+def open_parameters(page: Page) -> None:
+    page.locator(".st-key-parameters button").first.click()
+    page.locator(".st-key-parameter-grid input").first.wait_for()
+
+
+def open_prompt(page: Page) -> None:
+    page.locator(".st-key-prompt button").first.click()
+    page.locator(".st-key-prompt-panel textarea").wait_for()
+    page.get_by_text("Translator", exact=True).click()
+    page.get_by_label("Into which language").wait_for()
+
+
+def open_waterfall(page: Page) -> None:
+    page.locator(".lp-foot summary").last.click()
+
+
+def delete_chat(page: Page) -> None:
+    open_sidebar(page)
+    page.locator('[class*="st-key-menu-"] button').first.click()
+    page.get_by_text("Delete", exact=True).click()
+    page.get_by_text("Undo", exact=True).wait_for()
+
+
+def begin_edit(page: Page) -> None:
+    page.locator('[class*="st-key-ask-"]').last.hover()
+    page.get_by_role("button", name="Edit").click()
+    page.get_by_label("Question").wait_for()
+
+
+def open_sidebar(page: Page) -> None:
+    button = page.get_by_test_id("stExpandSidebarButton")
+    if button.is_visible():
+        button.click()
+        page.wait_for_timeout(400)
+
+
+def scroll_up(page: Page) -> None:
+    page.get_by_test_id("stMain").evaluate("e => e.scrollTo(0, 0)")
+
+
+# Further looks at a scene, after something was clicked.
+LOOKS: dict[str, dict[str, Callable[[Page], None]]] = {
+    "chat": {
+        "top": scroll_up, "waterfall": open_waterfall, "edit": begin_edit, "sidebar": open_sidebar, "deleted": delete_chat,
+    },
+    "empty": {"picker": open_picker, "parameters": open_parameters, "prompt": open_prompt},
+    "being_made": {"picker": open_picker},
+}  # fmt: skip
+
+
+@contextmanager
+def served(scene: str) -> Iterator[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.ui.serve_fakes", scene], cwd=ROOT, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdin and process.stdout
+    try:
+        yield next(line.strip() for line in process.stdout if line.startswith("http"))
+    finally:
+        process.stdin.close()
+        process.wait(20)
+
+
+def settle(page: Page) -> None:
+    page.get_by_test_id("stHeader").wait_for()
+    page.wait_for_load_state("networkidle")
+    page.evaluate("document.fonts.ready")
+    page.wait_for_timeout(400)
+
+
+def shoot(browser: Browser, scene: str, address: str) -> None:
+    for theme in THEMES:
+        for width, height in WIDTHS.items():
+            for look, act in {"": None, **LOOKS.get(scene, {})}.items():
+                context = browser.new_context(
+                    viewport={"width": width, "height": height}, color_scheme=theme, device_scale_factor=1,
+                    locale="en-GB",
+                )  # fmt: skip
+                page = context.new_page()
+                page.goto(address)
+                settle(page)
+                if act is not None:
+                    act(page)
+                    page.wait_for_timeout(300)
+                wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
+                name = f"{scene}{'-' + look if look else ''}-{width}-{theme}.png"
+                page.screenshot(path=TARGET / name)
+                if look == "deleted":
+                    page.get_by_text("Undo", exact=True).click()
+                    page.locator(".lp-ask").first.wait_for()
+                print(name + ("   SCROLLS SIDEWAYS" if wide else ""), flush=True)
+                context.close()
+
+
+def main() -> None:
+    TARGET.mkdir(parents=True, exist_ok=True)
+    wanted = sys.argv[1:] or list(SCENES)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        for scene in wanted:
+            with served(scene) as address:
+                shoot(browser, scene, address)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""Services for the pages' tests: real history, jobs, generations and prompts; a scripted model, hosts and catalog.
+
+The services run on a loop of their own in a thread, as in the product. What the "model" does is a script: texts,
+errors, phases, and gates that hold it until the test opens them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from app.core.errors import LoupeError
+from app.core.generation import Chunk, GenerationRequest, Json, Usage
+from app.core.hosts import HostAddress, HostState, HostStatus, LoadedModel
+from app.core.making import STARTER_PROVENANCE
+from app.models.catalog import CatalogFamily, CatalogVariant, CatalogView
+from app.services.chat import Caller
+from app.services.generations import Generations
+from app.services.history import History
+from app.services.jobs import Jobs
+from app.services.prompt_library import PromptLibrary
+from app.services.telemetry import Phase
+
+T = TypeVar("T")
+PROMPTS = Path(__file__).parents[2] / "prompts"
+MIB = 2**20
+
+
+LADDER = (
+    ("fp16", "F16", 259, 16.0), ("q8_0", "Q8_0", 138, 8.51), ("q6_K", "Q6_K", 109, 6.62), ("q5_K_M", "Q5_K_M", 104, 6.3),
+    ("q4_K_M", "Q4_K_M", 98, 5.97), ("q4_0", "Q4_0", 86, 4.98), ("q3_K_M", "Q3_K_M", 88, 5.31), ("q2_K", "Q2_K", 83, 4.85),
+)  # fmt: skip
+
+
+def smollm2(**changes: dict[str, Any]) -> CatalogFamily:
+    """The starter family; `changes` by suffix, e.g. `q4_0={"state": "making"}`."""
+    variants = tuple(
+        replace(
+            CatalogVariant(
+                f"smollm2:135m-instruct-{suffix}", label, suffix, mib * MIB, bpw, hosts=("built-in",),
+                reference=label == "F16", defaults={"temperature": 0.2, "top_p": 0.9}, capabilities=("completion",),
+            ),
+            **changes.get(suffix, {}),
+        )
+        for suffix, label, mib, bpw in LADDER
+    )
+    return CatalogFamily("smollm2-135m", "SmolLM2 135M Instruct", "", "134.52M", 8192, variants, STARTER_PROVENANCE)
+
+
+def qwen() -> CatalogFamily:
+    variants = tuple(
+        CatalogVariant(f"qwen3:4b-instruct-2507-{label.lower()}", label, label, size, bpw, hosts=("bench",))
+        for label, size, bpw in (("Q8_0", 4_280_404_704, 8.51), ("Q4_K_M", 2_497_276_160, 4.96))
+    )
+    return CatalogFamily("qwen3-4b", "Qwen3 4B Instruct 2507", "", "4.0B", 262_144, variants)
+
+
+def loaded(name: str, minutes: float = 4.0) -> LoadedModel:
+    moment = datetime.now(UTC) + timedelta(minutes=minutes)
+    return LoadedModel(name, "", 327 * MIB, 0, moment, 4096)
+
+
+class FakeCatalog:
+    def __init__(self) -> None:
+        self.view = CatalogView((smollm2(),))
+        self.calls: list[tuple[str, str]] = []
+        self.failure: LoupeError | None = None
+        self.gate: asyncio.Event | None = None
+
+    async def snapshot(self) -> CatalogView:
+        if self.gate is not None:
+            await self.gate.wait()
+        return self.view
+
+    async def load(self, name: str) -> None:
+        await self._act("load", name, loaded(name))
+
+    async def unload(self, name: str) -> None:
+        await self._act("unload", name, None)
+
+    async def _act(self, what: str, name: str, state: LoadedModel | None) -> None:
+        self.calls.append((what, name))
+        if self.failure is not None:
+            raise self.failure
+        families = tuple(
+            replace(f, variants=tuple(replace(v, loaded=state) if v.name == name else v for v in f.variants))
+            for f in self.view.families
+        )
+        self.view = replace(self.view, families=families)
+
+
+EMBEDDED = HostAddress("built-in", "http://127.0.0.1:41873", embedded=True)
+OLLAMA = HostAddress("ollama", "http://127.0.0.1:11434")
+
+
+class FakePool:
+    def __init__(self) -> None:
+        self.hosts: tuple[HostStatus, ...] = (HostStatus(EMBEDDED, HostState.HEALTHY, "0.33.0"),)
+
+    def statuses(self) -> tuple[HostStatus, ...]:
+        return self.hosts
+
+
+class NobodyWaits:
+    waiting = 0
+
+
+Step = str | Phase | LoupeError | asyncio.Event | Usage
+USAGE = Usage(2_900_000_000, 0, 31, 21_000_000, 7, 170_000_000)
+
+
+class ScriptedModel:
+    """Stands where `ChatService` does; plays its script once per question and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.script: Callable[[GenerationRequest], Sequence[Step]] = lambda _: ["Paris", " is the capital", " of France."]
+        self.asked: list[dict[str, Json]] = []
+        self.cached = False
+
+    async def ask(self, request: GenerationRequest, caller: Caller) -> AsyncIterator[Chunk]:
+        self.asked.append(dict(request.body))
+        trace, usage = caller.trace, USAGE
+        trace.host = "built-in"
+        for step in self.script(request):
+            if isinstance(step, Phase):
+                trace.enter(lambda now=step: now)  # type: ignore[misc]
+            elif isinstance(step, asyncio.Event):
+                await step.wait()
+            elif isinstance(step, Usage):
+                usage = step
+            elif isinstance(step, LoupeError):
+                raise step
+            else:
+                if trace.ttft is None:
+                    trace.enter("decode")
+                    trace.ttft = 0.42
+                yield Chunk(b"", text=step)
+        for name, start, end in (("queue", 0.0, 0.03), ("load", 0.03, 0.29), ("prefill", 0.29, 0.31), ("decode", 0.31, 0.5)):
+            trace.add_span(name, start, end)
+        yield Chunk(b"", done=True, done_reason="stop", usage=usage)
+
+
+class FakeServices:
+    """Use as a context manager: it owns a loop in a thread, and a history in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name="services", daemon=True)
+        self.model = ScriptedModel()
+        self.history = History(f"sqlite:///{folder}/history.db")
+        self.generations = Generations(self.model, self.history, NobodyWaits())  # type: ignore[arg-type]
+        self.jobs = Jobs()
+        self.catalog = FakeCatalog()
+        self.pool = FakePool()
+        self.prompts = PromptLibrary([PROMPTS])
+        self.embedded = True
+        self.why = "No Ollama answers at 127.0.0.1:11434, so the built-in runtime is used."
+
+    def run(self, work: Coroutine[Any, Any, T], seconds: float = 10.0) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(seconds)
+
+    def gate(self) -> tuple[asyncio.Event, Callable[[], None]]:
+        """An event that a script waits for, and what opens it (from any thread)."""
+        event = asyncio.Event()
+        return event, lambda: (self.loop.call_soon_threadsafe(event.set), None)[1]
+
+    def ask(self, text: str, model: str = "smollm2:135m-instruct-q4_K_M", conversation: str = "") -> str:
+        """A whole turn outside of any page; the conversation's id."""
+
+        async def turn() -> str:
+            chat_id = conversation or (await self.history.create("local", model=model)).id
+            generation = await self.generations.send(chat_id, text, Caller())
+            async for _ in generation.attach():
+                pass
+            return chat_id
+
+        return self.run(turn())
+
+    def __enter__(self) -> FakeServices:
+        self._thread.start()
+        self.run(self.history.open())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        async def down() -> None:
+            await self.generations.stop(0.0)
+            await self.jobs.stop()
+            await self.history.close()
+
+        self.run(down())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(5)
+        self.loop.close()
+
+
+@contextlib.contextmanager
+def fake_services(folder: Path) -> Iterator[FakeServices]:
+    with FakeServices(folder) as services:
+        yield services

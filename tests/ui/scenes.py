@@ -1,0 +1,216 @@
+"""States of the product to look at. Each prepares fake services and returns the address (path and query) to open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from app.core.errors import HostProtocolError, ModelLoadFailed
+from app.core.generation import Json
+from app.core.hosts import HostState, HostStatus
+from app.models.catalog import CatalogView
+from app.services.chat import Caller
+from app.services.jobs import JobHandle
+from app.services.telemetry import Phase
+from tests.ui.fake_services import EMBEDDED, OLLAMA, FakeServices, Step, loaded, qwen, smollm2
+
+Scene = Callable[[FakeServices], str]
+Q4 = "smollm2:135m-instruct-q4_K_M"
+
+LONG_ANSWER = """Quantization stores each weight in fewer bits. A block of 32 or 256 weights shares a scale, and each weight
+keeps only a small integer.
+
+1. **Memory** falls in proportion to the bits: 16 → 4.85 bpw is a third.
+2. **Speed** rises, because decoding is bound by reading the weights.
+3. **Quality** falls slowly at first, then all at once.
+
+| Level | Bits per weight | Typical use |
+|---|---:|---|
+| Q8_0 | 8.50 | indistinguishable from F16 |
+| Q4_K_M | 4.85 | the usual choice |
+| Q2_K | 2.96 | only when nothing else fits |
+
+```python
+def dequantise(block: Block) -> list[float]:
+    \"\"\"One block of 32 weights: a scale, and 32 four-bit integers.\"\"\"
+    return [block.scale * (q - 8) for q in block.quants]
+```
+
+The scale of a block is `max(|w|) / 7`, so one outlier coarsens its whole block; see
+[the k-quants note](https://example.org/k-quants).
+"""
+
+
+def _loaded(services: FakeServices) -> None:
+    services.catalog.view = CatalogView((smollm2(q4_K_M={"loaded": loaded(Q4)}),), services.pool.hosts)
+
+
+def empty(services: FakeServices) -> str:
+    _loaded(services)
+    return "/"
+
+
+def chat(services: FakeServices) -> str:
+    _loaded(services)
+    for title in ("Rewrite the release note", "Median of a list in Python", "Why is the sky blue?"):
+        services.ask(title)
+    chat_id = services.ask("What is the capital of France?")
+    services.model.script = lambda _: [LONG_ANSWER]
+    services.ask("Explain what quantization does to a language model, with an example in code.", conversation=chat_id)
+    return f"/?chat={chat_id}"
+
+
+def streaming(services: FakeServices) -> str:
+    return _held(services, [LONG_ANSWER[:620]])
+
+
+def queued(services: FakeServices) -> str:
+    return _held(services, [Phase("queued", 2, 12.0)])
+
+
+def loading(services: FakeServices) -> str:
+    return _held(services, [Phase("loading")])
+
+
+def _held(services: FakeServices, before: list[Step]) -> str:
+    """An answer that has come as far as `before` and stays there."""
+    _loaded(services)
+    chat_id = services.ask("What is the capital of France?")
+    event, _ = services.gate()
+    services.model.script = lambda _: [*before, event]
+
+    async def begin() -> None:
+        await services.generations.send(chat_id, "And what does quantization do to a model?", Caller())
+
+    services.run(begin())
+    return f"/?chat={chat_id}"
+
+
+def error(services: FakeServices) -> str:
+    _loaded(services)
+    services.model.script = lambda _: ["Paris is the capital of France. It lies", HostProtocolError("built-in", "the connection closed")]
+    return f"/?chat={services.ask('What is the capital of France?')}"
+
+
+def load_error(services: FakeServices) -> str:
+    _loaded(services)
+    services.model.script = lambda _: [ModelLoadFailed(Q4, "unable to allocate the KV cache")]
+    return f"/?chat={services.ask('What is the capital of France?')}"
+
+
+def stopped(services: FakeServices) -> str:
+    address = _held(services, ["Quantization stores each weight in fewer"])
+    generation = services.generations.active(address.partition("=")[2])
+    assert generation is not None
+    services.run(generation.stop())
+    return address
+
+
+def missing(services: FakeServices) -> str:
+    _loaded(services)
+    services.ask("What is the capital of France?")
+    return "/?chat=nothere"
+
+
+def offline(services: FakeServices) -> str:
+    services.embedded = False
+    services.why = "OLLAMA_HOST names 127.0.0.1:11434."
+    services.pool.hosts = (HostStatus(OLLAMA, HostState.OFFLINE, error="connection refused"),)
+    services.catalog.view = CatalogView((), services.pool.hosts)
+    return "/"
+
+
+def no_models(services: FakeServices) -> str:
+    services.embedded = False
+    services.why = "Ollama answers at 127.0.0.1:11434."
+    services.pool.hosts = (HostStatus(OLLAMA, HostState.HEALTHY, "0.33.0"),)
+    services.catalog.view = CatalogView((), services.pool.hosts)
+    return "/"
+
+
+def _making(services: FakeServices) -> None:
+    event, _ = services.gate()
+
+    async def work(handle: JobHandle) -> None:
+        handle.progress(3, 8, "quantising Q5_K_M, 3 of 8 variants are ready")
+        await event.wait()
+
+    async def start() -> None:
+        services.jobs.start("starter", "starter", "Making the SmolLM2 family", work)
+
+    services.run(start())
+    waiting: dict[str, Json] = {"state": "waiting", "size": 0, "bpw": None}
+    changes = {name: dict(waiting) for name in ("q4_K_M", "q4_0", "q3_K_M", "q2_K")}
+    changes["q5_K_M"] = {"state": "making", "progress": 0.4, "size": 0, "bpw": None}
+    services.catalog.view = CatalogView((smollm2(**changes),), services.pool.hosts)
+
+
+def being_made(services: FakeServices) -> str:
+    _making(services)
+    return "/"
+
+
+def first_start(services: FakeServices) -> str:
+    event, _ = services.gate()
+
+    async def work(handle: JobHandle) -> None:
+        handle.progress(41, 98, "downloading, 41 of 98 MiB")
+        await event.wait()
+
+    async def start() -> None:
+        services.jobs.start("starter", "starter", "Preparing the first model", work)
+
+    services.run(start())
+    services.catalog.view = CatalogView((), services.pool.hosts)
+    return "/"
+
+
+def models(services: FakeServices) -> str:
+    services.pool.hosts = (
+        HostStatus(EMBEDDED, HostState.HEALTHY, "0.33.0"),
+        HostStatus(replace(OLLAMA, name="bench"), HostState.HEALTHY, "0.33.0"),
+    )
+    services.catalog.view = CatalogView((smollm2(q4_K_M={"loaded": loaded(Q4)}), qwen()), services.pool.hosts)
+    return "/models"
+
+
+def models_made(services: FakeServices) -> str:
+    _making(services)
+    return "/models"
+
+
+def models_failed(services: FakeServices) -> str:
+    """Making failed, a model could not be read, one of two hosts is away."""
+
+    async def work(handle: JobHandle) -> None:
+        raise ModelLoadFailed("q4", "the disk is full")
+
+    async def start() -> None:
+        services.jobs.start("starter", "starter", "Making the SmolLM2 family", work)
+
+    services.run(start())
+    services.pool.hosts = (
+        HostStatus(EMBEDDED, HostState.HEALTHY, "0.33.0"),
+        HostStatus(replace(OLLAMA, name="bench"), HostState.OFFLINE, error="connection refused"),
+    )
+    services.catalog.view = CatalogView((smollm2(),), services.pool.hosts, ("broken:latest: the file ends too early",))
+    return "/models"
+
+
+def models_empty(services: FakeServices) -> str:
+    no_models(services)
+    return "/models"
+
+
+def models_offline(services: FakeServices) -> str:
+    offline(services)
+    return "/models"
+
+
+SCENES: dict[str, Scene] = {
+    scene.__name__: scene
+    for scene in (
+        empty, chat, streaming, queued, loading, error, load_error, stopped, missing, offline, no_models, being_made,
+        first_start, models, models_made, models_failed, models_empty, models_offline,
+    )
+}  # fmt: skip

@@ -1,0 +1,56 @@
+"""The real pages over fake services, as a server of their own: `python -m tests.ui.serve_fakes SCENE`.
+
+For the screenshots. Prints its address on stdout; ends when its standard input is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import streamlit as st
+import uvicorn
+
+from app.ui import access, assets, theme
+from tests.ui.fake_services import FakeServices, fake_services
+from tests.ui.scenes import SCENES
+
+SHELL = Path(__file__).parents[2] / "app" / "ui" / "shell.py"
+OPTIONS = {
+    "server.fileWatcherType": "none", "runner.postScriptGC": False, "browser.gatherUsageStats": False,
+    "server.headless": True,
+}  # fmt: skip
+
+
+def application(services: FakeServices) -> st.App:
+    from streamlit import config
+
+    for name, value in (OPTIONS | theme.options()).items():
+        config.set_option(name, value)
+    access.services = lambda: services  # type: ignore[assignment,return-value]
+    return st.App(SHELL, routes=assets.routes())
+
+
+async def serve(scene: str, services: FakeServices) -> None:
+    query = await asyncio.to_thread(SCENES[scene], services)
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", int(os.environ.get("SCENE_PORT", "0"))))
+    listener.listen(64)
+    server = uvicorn.Server(uvicorn.Config(application(services), log_level="warning", ws="websockets-sansio"))
+    threading.Thread(target=lambda: (sys.stdin.read(), setattr(server, "should_exit", True)), daemon=True).start()
+    print(f"http://127.0.0.1:{listener.getsockname()[1]}{query}", flush=True)
+    await server.serve(sockets=[listener])
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, fake_services(Path(folder)) as services:
+        asyncio.run(serve(sys.argv[1], services))
+
+
+if __name__ == "__main__":
+    main()
