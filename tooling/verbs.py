@@ -95,10 +95,11 @@ def _has_a_desktop() -> bool:
     return shown and sys.stdout.isatty()
 
 
-def _tests(folders: list[str], arguments: list[str], *, parallel: bool) -> int:
+def _tests(folders: list[str], arguments: list[str], *, parallel: bool = True, browser: bool = True) -> int:
     ensure_libgomp()
     environment(dev=True)
-    ensure_chromium()
+    if browser:
+        ensure_chromium()
     words = ["-m", "pytest", *(folders if not _names_tests(arguments) else [])]
     if parallel:
         words += ["-n", str(max(2, min(4, os.cpu_count() or 2))), "--dist", "loadgroup"]
@@ -113,25 +114,25 @@ def _names_tests(arguments: list[str]) -> bool:
 @verb
 def test(arguments: list[str]) -> int:
     """everything: unit, ui, contract and e2e, with a real model and a real browser"""
-    return _tests(["tests"], arguments, parallel=True)
+    return _tests(["tests"], arguments)
 
 
 @verb
 def test_unit(arguments: list[str]) -> int:
     """the floor without sockets: values, policies, codecs"""
-    return _tests(["tests/unit"], arguments, parallel=True)
+    return _tests(["tests/unit"], arguments, browser=False)
 
 
 @verb
 def test_ui(arguments: list[str]) -> int:
     """every screen, run by Streamlit's AppTest over fakes"""
-    return _tests(["tests/ui"], arguments, parallel=True)
+    return _tests(["tests/ui"], arguments, browser=False)
 
 
 @verb
 def test_contract(arguments: list[str]) -> int:
     """real sockets: recorded traffic, official clients, a stub Ollama"""
-    return _tests(["tests/contract"], arguments, parallel=True)
+    return _tests(["tests/contract"], arguments)
 
 
 @verb
