@@ -336,14 +336,14 @@ def test_there_is_one_kind_of_lock():
 def sleeps(tree: ast.AST, polling: bool = False) -> Iterator[ast.Call]:
     """Sleeps outside of a `while` loop; sleep(0) only lets others run."""
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("time.sleep", "asyncio.sleep", "anyio.sleep"):
-            if not polling and not (node.args and ast.unparse(node.args[0]) == "0"):
-                yield node
+        call = ast.unparse(node) if isinstance(node, ast.Call) else ""
+        if not polling and re.match(r"(time|asyncio|anyio)\.sleep\((?!0\))", call):
+            yield node
         yield from sleeps(node, polling or isinstance(node, ast.While))
 
 
 def test_tests_do_not_sleep_for_a_guess():
-    """They wait for events, or poll a real process until a deadline; a sleep that hopes to be long enough is neither."""
+    """They wait for events, or poll a real process until a deadline; hoping to sleep long enough is neither."""
     stand_ins = {"stub_ollama.py", "faultproxy.py", "fakes.py"}  # a slow host sleeps because it is slow
     guesses = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
