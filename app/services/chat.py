@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 from app.core.errors import Cancelled, HostError, LoupeError
 from app.core.generation import CacheMode, Chunk, GenerationRequest, Priority
 from app.core.ports import SystemClock
-from app.services.host_pool import HostPool, Lease, ResolvedModel
+from app.services.host_lease import Lease
+from app.services.host_pool import HostPool, ResolvedModel
 from app.services.request_queue import RequestQueue, Ticket
 from app.services.response_cache import CacheHit, ResponseCache, cache_key
 from app.services.retry_policy import RetryBudget, may_go_back, may_go_elsewhere
@@ -192,7 +193,7 @@ class ChatService:
             with trace.span("queue"):
                 _say_queued(trace, ticket)
                 lease = await ticket.admitted()
-            async with aclosing(self._with_failover(request, lease, trace)) as chunks:
+            async with aclosing(self._with_failover(request, ticket, lease, trace)) as chunks:
                 async for chunk in chunks:
                     if chunk.done or chunk.whole:
                         ticket.release()  # the host has finished, however slowly the last piece is read
@@ -203,7 +204,7 @@ class ChatService:
     # Layer 3: failover
 
     async def _with_failover(
-        self, request: GenerationRequest, lease: Lease, trace: Trace
+        self, request: GenerationRequest, ticket: Ticket, lease: Lease, trace: Trace
     ) -> AsyncGenerator[Chunk, None]:
         self._budget.count_request()
         forwarded = False
@@ -221,12 +222,21 @@ class ChatService:
                 lease.failed(error)
                 if forwarded or attempt == 2 or not self._may_try_again(error, lease):
                     raise
+                lease = await self._next_lease(ticket, lease, trace)
 
     def _may_try_again(self, error: LoupeError, lease: Lease) -> bool:
-        """Whether to, and if so with the lease on the host that is next."""
         if not may_go_elsewhere(error):
             return False
-        return (lease.move() or may_go_back(error)) and self._budget.spend()
+        other = self._pool.has_other(lease.model, lease.address.name)
+        return (other or may_go_back(error)) and self._budget.spend()
+
+    async def _next_lease(self, ticket: Ticket, lease: Lease, trace: Trace) -> Lease:
+        """A slot on another host, waiting for it if need be; on the same one where there is no other."""
+        if lease.move() or not self._pool.has_other(lease.model, lease.address.name):
+            return lease
+        with trace.span("queue", again=True):
+            _say_queued(trace, ticket)
+            return await ticket.elsewhere(lease.address.name)
 
     # Layer 4: attempt
 

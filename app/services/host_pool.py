@@ -12,9 +12,10 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from app.core.errors import HostError, LoupeError, ModelNotFound, NoHealthyHost
-from app.core.hosts import HostAddress, HostState, HostStatus, LoadedModel, ModelInfo
+from app.core.errors import HostError, ModelNotFound, NoHealthyHost
+from app.core.hosts import HostState, HostStatus, LoadedModel, ModelInfo
 from app.core.ports import Backend, Clock
+from app.services.host_lease import Lease
 from app.services.watched_host import WatchedHost, canonical
 
 LIST_AGE = 1.0  # seconds; how old the lists may be when a model is missing from them: it may have been pulled just now
@@ -44,61 +45,6 @@ class PooledModel:
 class PooledLoad:
     model: LoadedModel
     host: str
-
-
-class Lease:
-    """One generation slot of one host, until `release`. May move to another host when the first one fails."""
-
-    def __init__(self, pool: HostPool, host: WatchedHost, model: str) -> None:
-        self._pool, self._host, self.model = pool, host, model
-        self._held = True
-        self._take()
-
-    @property
-    def backend(self) -> Backend:
-        return self._host.backend
-
-    @property
-    def address(self) -> HostAddress:
-        return self._host.backend.address
-
-    @property
-    def warm(self) -> bool:
-        """Whether the model is known to be loaded there."""
-        return canonical(self.model) in self._host.warm
-
-    def succeeded(self) -> None:
-        self._host.warm.add(canonical(self.model))
-        self._host.breaker.succeeded()
-
-    def failed(self, error: LoupeError) -> None:
-        self._host.report(error)
-
-    def abandoned(self) -> None:
-        """The caller left before the end."""
-        self._host.breaker.abandoned()
-
-    def move(self) -> bool:
-        """Exchange the slot for one on another host. False, and nothing changed, where none is free."""
-        other = self._pool.choose(self.model, exclude=self._host.name)
-        if other is None or not self._held:
-            return False
-        self._host.busy_slots -= 1
-        self._host = other
-        self._take()
-        self._pool.changed()
-        return True
-
-    def release(self) -> None:
-        """Give the slot back. Calling it again does nothing."""
-        if self._held:
-            self._held = False
-            self._host.busy_slots -= 1
-            self._pool.changed()
-
-    def _take(self) -> None:
-        self._host.busy_slots += 1
-        self._host.breaker.begin()
 
 
 class HostPool:
@@ -198,17 +144,22 @@ class HostPool:
         await self._forgiving(watched, watched.refresh(oldest=0.0))
         return _resolved(watched, model) if watched.find(model) and watched.identity else None
 
-    def reserve(self, model: str) -> Lease | None:
+    def reserve(self, model: str, avoid: str = "") -> Lease | None:
         """Take a slot for the model at once; None if all are taken or a host is still starting.
 
-        Raises `NoHealthyHost` or `ModelNotFound` when waiting would not help.
+        The host `avoid` is taken only if no other one has the model. Raises `NoHealthyHost` or `ModelNotFound` when
+        waiting would not help.
         """
-        host = self.choose(model)
+        host = self.choose(model, avoid if avoid and self.has_other(model, avoid) else "")
         if host is None:
             return None
-        lease = Lease(self, host, model)
+        lease = Lease(host, model, self.choose, self.changed)
         self._tell()  # the queue is the one who asks: it is not called back
         return lease
+
+    def has_other(self, model: str, host: str) -> bool:
+        """Whether a host beside this one answers and has the model, free or not."""
+        return any(other.has(model) for other in self._usable() if other.name != host)
 
     def choose(self, model: str, exclude: str = "") -> WatchedHost | None:
         usable = [host for host in self._usable() if host.name != exclude]

@@ -17,7 +17,7 @@ from typing import Self
 from app.core.errors import Cancelled, Draining, LoupeError, QueueFull
 from app.core.generation import Priority
 from app.core.ports import Clock
-from app.services.host_pool import Lease
+from app.services.host_lease import Lease
 
 INTERACTIVE_PER_BATCH = 9  # Netflix's 90/10 partition of live and batch work
 SMOOTHING = 0.3  # weight of the newest service time in the mean
@@ -51,6 +51,8 @@ class Ticket:
         self.flow, self.priority, self.model, self.entered = flow, priority, model, entered
         self.position = 0
         """1 is next; 0 once it is admitted or gone."""
+        self.avoid = ""
+        """The host that has just failed this request; another one is to be preferred."""
         self.eta: float | None = None
         self.lease: Lease | None = None
         self.began: float | None = None
@@ -68,6 +70,13 @@ class Ticket:
         self._queue.leave(self)
 
     release = cancel
+
+    async def elsewhere(self, failed: str) -> Lease:
+        """Give the slot back and wait, at the head of the line, for one that is not on the host `failed`."""
+        self.avoid = failed
+        self._future = asyncio.get_running_loop().create_future()
+        self._queue.again(self)
+        return await self.admitted()
 
     async def __aenter__(self) -> Self:
         return self
@@ -92,8 +101,8 @@ class Ticket:
 class RequestQueue:
     """Belongs to one event loop; the attributes of tickets and `snapshot` may be read from any thread.
 
-    `reserve(model)` takes a slot at once, returns None if all are taken, or raises what waiting cannot mend. Whoever
-    owns the slots calls `poke` when one may have become free.
+    `reserve(model, host to avoid)` takes a slot at once, returns None if all are taken, or raises what waiting cannot
+    mend. Whoever owns the slots calls `poke` when one may have become free.
     """
 
     def __init__(
@@ -101,7 +110,7 @@ class RequestQueue:
         max_waiting: int,
         clock: Clock,
         *,
-        reserve: Callable[[str], Lease | None],
+        reserve: Callable[[str, str], Lease | None],
         max_per_flow: int = 16,
     ) -> None:
         self._limit, self._per_flow = max_waiting, max_per_flow
@@ -146,6 +155,17 @@ class RequestQueue:
             self._remove(ticket)
             ticket.settle(Cancelled("stop"))
         ticket.position = 0
+        self.poke()
+
+    def again(self, ticket: Ticket) -> None:
+        """Put a running request whose host failed back to the head of the line. It is never refused for the bound."""
+        self._running.discard(ticket)
+        lease, ticket.lease, ticket.began = ticket.lease, None, None
+        flows = self._waiting[ticket.priority]
+        flows.setdefault(ticket.flow, deque()).appendleft(ticket)
+        flows.move_to_end(ticket.flow, last=False)
+        if lease is not None:
+            lease.release()
         self.poke()
 
     def poke(self) -> None:
@@ -201,19 +221,20 @@ class RequestQueue:
     def _admit_one(self) -> bool:
         """Give one slot away; False when nobody can be served now."""
         self._again = False
-        full: set[str] = set()
+        full: set[tuple[str, str]] = set()
         for ticket in self._order():
-            if ticket.model in full:
+            wanted = (ticket.model, ticket.avoid)
+            if wanted in full:
                 continue
             try:
-                lease = self._reserve(ticket.model)
+                lease = self._reserve(*wanted)
             except LoupeError as error:
                 self._remove(ticket)
                 ticket.position = 0
                 ticket.settle(error)
                 return True
             if lease is None:
-                full.add(ticket.model)
+                full.add(wanted)
                 continue
             self._start(ticket, lease)
             return True

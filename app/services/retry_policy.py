@@ -19,7 +19,8 @@ from app.core.errors import (
 from app.core.ports import Clock
 
 RETRY_SHARE = 0.2  # Envoy's and Finagle's budget
-FLOOR_SECONDS = 10.0  # one retry per this many seconds is always allowed: a quiet service has no 20 % to spend
+FLOOR_SECONDS = 10.0
+FLOOR_SAVED = 3  # Envoy's smallest number of retries
 WINDOW_SECONDS = 60.0
 
 
@@ -53,12 +54,16 @@ def counts_against(error: LoupeError) -> bool:
 
 
 class RetryBudget:
-    """Retries are at most a fifth of the requests of the last minute, and always one in ten seconds."""
+    """Retries are at most a fifth of the requests of the last minute, and beside that one in ten seconds.
+
+    Up to three of the latter can be saved up: a quiet service has no fifth to spend when a host of its dies.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._requests: deque[float] = deque()
         self._retries: deque[float] = deque()
+        self._saved, self._counted_at = float(FLOOR_SAVED), clock.monotonic()
 
     def count_request(self) -> None:
         self._requests.append(self._clock.monotonic())
@@ -68,11 +73,14 @@ class RetryBudget:
         """Take one retry out of the budget; False if there is none."""
         now = self._clock.monotonic()
         self._forget()
-        floor_free = not self._retries or now - self._retries[-1] >= FLOOR_SECONDS
-        if floor_free or len(self._retries) + 1 <= RETRY_SHARE * len(self._requests):
-            self._retries.append(now)
-            return True
-        return False
+        self._saved = min(FLOOR_SAVED, self._saved + (now - self._counted_at) / FLOOR_SECONDS)
+        self._counted_at = now
+        if len(self._retries) + 1 > RETRY_SHARE * len(self._requests):
+            if self._saved < 1 - 1e-9:  # ten additions of a tenth are not quite one
+                return False
+            self._saved -= 1
+        self._retries.append(now)
+        return True
 
     def _forget(self) -> None:
         oldest = self._clock.monotonic() - WINDOW_SECONDS

@@ -96,7 +96,8 @@ class Trace:
     @property
     def phase(self) -> Phase:
         """What the request waits for now. Cheap and safe to read from another thread."""
-        return self._shared.phase if self._shared is not None else self._phase()
+        own = self._phase()
+        return self._shared.phase if self._shared is not None and own.name != "done" else own
 
     def enter(self, phase: str | Callable[[], Phase]) -> None:
         """Say what the request does now; a callable is asked anew at each reading (a queue position falls)."""

@@ -20,6 +20,7 @@ from app.core.errors import (
     HostUnreachable,
     HostWarming,
     LoupeError,
+    ModelNotFound,
 )
 from app.core.hosts import HostState, HostStatus, LoadedModel, ModelInfo
 from app.core.ports import Backend, Clock
@@ -151,6 +152,8 @@ class WatchedHost:
         """A request failed here. A refused connection counts at once; the rest is for the breaker and the check."""
         if not isinstance(error, HostError):
             self.breaker.abandoned()
+            if isinstance(error, ModelNotFound):
+                self.look_again()  # its list is no longer true
             return
         if isinstance(error, HostRefused) and error.busy:
             self._busy_until = self._clock.monotonic() + BUSY_SECONDS

@@ -9,7 +9,8 @@ import pytest
 
 from app.core.errors import Cancelled, Draining, NoHealthyHost, QueueFull
 from app.core.generation import Priority
-from app.services.host_pool import HostPool, Lease
+from app.services.host_lease import Lease
+from app.services.host_pool import HostPool
 from app.services.request_queue import RequestQueue
 from tests.fakes import MODEL, FakeBackend, FakeClock, model_info, settle
 

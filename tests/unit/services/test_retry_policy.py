@@ -52,19 +52,21 @@ def test_retries_are_a_fifth_of_the_requests_and_one_in_ten_seconds():
         budget.count_request()
         granted += budget.spend()
         clock.advance(0.1)
-    assert 100 <= granted <= 0.2 * 600 + 6
+    assert 100 <= granted <= 0.2 * 600 + 6 + 3
 
 
-def test_a_quiet_service_has_one_retry_in_ten_seconds():
+def test_a_quiet_service_saves_up_three_retries_and_gains_one_in_ten_seconds():
     clock = FakeClock()
     budget = RetryBudget(clock)
     budget.count_request()
-    assert budget.spend()
-    assert not budget.spend()
+    assert [budget.spend() for _ in range(4)] == [True, True, True, False]
     clock.advance(9.9)
     assert not budget.spend()
     clock.advance(0.1)
     assert budget.spend()
+    assert not budget.spend()
+    clock.advance(1000)
+    assert [budget.spend() for _ in range(4)] == [True, True, True, False]
 
 
 def fail(breaker: Breaker, times: int) -> None:

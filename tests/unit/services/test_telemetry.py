@@ -74,6 +74,8 @@ def test_shared_work_is_shown_from_the_moment_one_joined(telemetry, clock):
         clock.advance(3)
     assert late.phase.name == "decode"
     assert [(span.name, span.start, span.end) for span in late.spans] == [("host", 0, 3)]
+    telemetry.finish(late)
+    assert late.phase.name == "done"
 
 
 def test_a_phase_may_be_asked_anew_each_time(telemetry):
