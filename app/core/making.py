@@ -24,11 +24,12 @@ class MakingProgress:
         return min(1.0, self.completed / self.total) if self.total else None
 
 
-STARTER_REFERENCE = "smollm2:135m-instruct-fp16"
+STARTER_MODEL = "smollm2:135m-instruct"
+STARTER_REFERENCE = f"{STARTER_MODEL}-fp16"
 # In the order in which they are made: the one that answers first, then from the most bits to the fewest.
 STARTER_FAMILY = (
     STARTER_REFERENCE,
-    *(f"smollm2:135m-instruct-{label}" for label in ("q8_0", "q6_K", "q5_K_M", "q4_K_M", "q4_0", "q3_K_M", "q2_K")),
+    *(f"{STARTER_MODEL}-{label}" for label in ("q8_0", "q6_K", "q5_K_M", "q4_K_M", "q4_0", "q3_K_M", "q2_K")),
 )
 # Said wherever the family is shown: a person must not take these figures for those of a true 16-bit original.
 STARTER_PROVENANCE = (

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from app.core.errors import Cancelled, LoupeError, ModelNotFound, StoreError
 from app.core.generation import Json
+from app.core.making import STARTER_MODEL
 from app.models.gguf_file import read_gguf
 from app.models.gguf_writer import write_error
 from app.models.naming import parameter_size
@@ -37,7 +38,6 @@ from app.runtime.model_store import ModelStore
 from app.runtime.starter_download import DOWNLOADING, require_room, starter_file
 from app.wire.go_json import dumps
 
-MODEL_NAME = "smollm2:135m-instruct"
 _WORK = ".making"  # in the store, so that a finished file only needs a rename
 _NICENESS = 10  # the page is in use while the ladder is made
 _REPORT_EVERY = 0.1  # seconds
@@ -65,7 +65,7 @@ class Step:
 
     @property
     def name(self) -> str:
-        return f"{MODEL_NAME}-{self.tag}"
+        return f"{STARTER_MODEL}-{self.tag}"
 
 
 REFERENCE = Step("fp16", "F16", 270_885_952)

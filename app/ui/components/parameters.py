@@ -11,10 +11,11 @@ from app.ui import actions
 from app.ui.chat_view import ChatView
 from app.ui.components.glossary import TERMS
 
-# What Ollama takes where neither the request nor the model says anything (its api.DefaultOptions).
+# What Ollama takes where neither the request nor the model says anything (its api.DefaultOptions;
+# repeat_penalty was 1.1 before version 0.17.5).
 OLLAMA_DEFAULTS: dict[str, Json] = {
     "temperature": 0.8, "top_p": 0.9, "top_k": 40, "min_p": 0.0, "seed": -1, "num_predict": -1,
-    "repeat_penalty": 1.1, "keep_alive": "5m",
+    "repeat_penalty": 1.0, "keep_alive": "5m",
 }  # fmt: skip
 
 

@@ -11,8 +11,9 @@ import pytest
 from app.core.errors import HostUnreachable, ModelNotFound
 from app.core.generation import GenerationRequest
 from app.core.hosts import HostAddress, HostState, HostStatus, ModelDetail
-from app.core.making import STARTER_PROVENANCE, STARTER_REFERENCE
+from app.core.making import STARTER_FAMILY, STARTER_PROVENANCE, STARTER_REFERENCE
 from app.models.catalog import Catalog, parse_parameters
+from app.runtime.starter import LADDER
 from app.wire.answers import parse_show, parse_tags
 from tests.fakes import FakeBackend, FakeClock, loaded_model
 from tests.recordings import recording
@@ -167,3 +168,7 @@ async def test_load_and_unload_go_the_way_of_every_request_and_make_the_next_loo
 )
 def test_the_parameters_text_is_read_line_by_line(text: str, parameters: dict[str, Any]) -> None:
     assert parse_parameters(text) == parameters
+
+
+def test_the_family_that_pages_announce_is_the_one_that_is_made() -> None:
+    assert tuple(step.name for step in LADDER) == STARTER_FAMILY
