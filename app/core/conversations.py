@@ -31,6 +31,7 @@ class Answer:
     ttft: float | None = None
     cached: bool = False
     error: str = ""
+    error_code: str = ""  # the error class's code, so that a reloaded page says the same
     done_reason: str = ""
 
 

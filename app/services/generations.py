@@ -171,6 +171,7 @@ class Generation:
         answer: Answer = replace(
             self.message.answer, spans=trace.spans, host=trace.host, digest=trace.digest, ttft=trace.ttft,
             cached=trace.cache.outcome == "hit", error=error.message if error else "",
+            error_code=error.code if error else "",
         )  # fmt: skip
         self.error = error
         self.message = replace(self.message, state=state, answer=answer)

@@ -63,7 +63,8 @@ def decode_answer(text: str) -> Answer:
     raw: dict[str, Any] = json.loads(text) if text else {}
     usage = raw.get("usage")
     spans = raw.get("spans") or ()
-    known = {key: raw[key] for key in ("model", "digest", "host", "ttft", "cached", "error", "done_reason") if key in raw}
+    plain = ("model", "digest", "host", "ttft", "cached", "error", "error_code", "done_reason")
+    known = {key: raw[key] for key in plain if key in raw}
     return Answer(
         **known,
         usage=Usage(**usage) if usage else None,
