@@ -187,6 +187,26 @@ async def test_a_waiter_that_leaves_is_never_served(queue):
     assert (queue.running, queue.waiting) == (1, 0)
 
 
+async def test_a_waiter_that_is_cancelled_just_after_it_got_the_slot_gives_it_back(queue, pool):
+    first, second = queue.enter("a", INTERACTIVE, MODEL), queue.enter("b", INTERACTIVE, MODEL)
+    waiting = asyncio.create_task(second.admitted())
+    await settle()
+    first.release()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert (queue.running, pool.statuses()[0].busy_slots) == (0, 0)
+
+
+async def test_a_cancelled_waiter_counts_no_more(queue):
+    queue.enter("a", INTERACTIVE, MODEL)
+    waiting = asyncio.create_task(queue.enter("b", INTERACTIVE, MODEL).admitted())
+    await settle()
+    waiting.cancel()
+    await settle()
+    assert queue.waiting == 0
+
+
 async def test_leaving_the_context_frees_the_slot(queue, pool):
     async with queue.enter("a", INTERACTIVE, MODEL) as ticket:
         await ticket.admitted()
