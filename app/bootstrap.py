@@ -18,7 +18,7 @@ from app.backends.ollama_http import HostTimeouts, OllamaHttp
 from app.backends.starter_process import StarterProcess
 from app.config import Settings, process_environment
 from app.core.generation import CacheMode, GenerationRequest, Priority
-from app.core.hosts import HostAddress
+from app.core.hosts import HostAddress, HostState
 from app.core.ports import Backend, Clock, SystemClock
 from app.host_resolution import resolve_hosts
 from app.models.catalog import Catalog
@@ -113,6 +113,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
     pool = HostPool([], clock)
     queue = RequestQueue(settings.queue_limit, clock, reserve=pool.reserve)
     chat = ChatService(cache, queue, pool, telemetry, RetryBudget(clock))
+    _expose(telemetry, queue, pool)
     history = History(settings.history_url, clock)
     jobs = Jobs(clock)
 
@@ -155,4 +156,20 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
 
 
 def _timeouts(settings: Settings) -> HostTimeouts:
-    return HostTimeouts(first_token=settings.first_token_seconds, stall=settings.stall_seconds)
+    return HostTimeouts(
+        connect=settings.connect_seconds, first_token=settings.first_token_seconds, stall=settings.stall_seconds
+    )
+
+
+def _expose(telemetry: Telemetry, queue: RequestQueue, pool: HostPool) -> None:
+    """The gauges that belong to no single request."""
+    metrics = telemetry.metrics
+    metrics.gauge("queue_waiting", "Requests that wait for a slot.", lambda: queue.waiting)
+    metrics.gauge("queue_running", "Requests that hold a slot.", lambda: queue.running)
+
+    def hosts() -> None:
+        for status in pool.statuses():
+            up = status.state in (HostState.HEALTHY, HostState.BUSY)
+            metrics.host_up.labels(status.address.name).set(up)
+
+    pool.on_change(hosts)

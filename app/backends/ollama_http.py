@@ -35,6 +35,7 @@ SLOW_PATHS = ("/api/embed", "/api/embeddings")
 class HostTimeouts:
     """Seconds. `first_token` covers the host's own queue and the load of a large model."""
 
+    connect: float = CONNECT_SECONDS
     first_token: float = 600.0
     stall: float = 120.0
     short: float = 10.0
@@ -122,7 +123,7 @@ class OllamaHttp:
         """The response's head within `seconds`; leaving closes the connection unless the body was read to its end."""
         name = self._address.name
         client = self._ready_client()
-        with translating(name):
+        with translating(name, self._timeouts.connect):
             request = client.build_request(method, path, content=body or None)
             try:
                 async with asyncio.timeout(seconds):
@@ -147,7 +148,7 @@ class OllamaHttp:
                 base_url=self._address.url,
                 headers=headers,
                 transport=AiohttpTransport(client=_session),
-                timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
+                timeout=httpx.Timeout(None, connect=self._timeouts.connect),
                 follow_redirects=False,
                 trust_env=False,
             )

@@ -14,8 +14,8 @@ import httpx
 
 from app.core.errors import HostError, HostProtocolError, HostTimeout, HostUnreachable
 
-CONNECT_SECONDS = 5.0
-"""The only timeout that is given to the client libraries; all others are ours and raise `HostTimeout` themselves."""
+CONNECT_SECONDS = 2.0
+"""The default of the only timeout that is given to the client libraries; all others are ours and raise `HostTimeout`."""
 
 Told = Callable[[str, BaseException], HostError]
 
@@ -73,8 +73,13 @@ FROM_HTTPX: dict[type[BaseException], Told] = {
 }
 
 
-def translated(host: str, error: BaseException) -> HostError | None:
+def translated(host: str, error: BaseException, connect_seconds: float = CONNECT_SECONDS) -> HostError | None:
     """Our error for a foreign one; None if it is none of these libraries'."""
+    ours = _ours(host, error)
+    return HostTimeout(host, ours.phase, connect_seconds) if isinstance(ours, HostTimeout) else ours
+
+
+def _ours(host: str, error: BaseException) -> HostError | None:
     for candidate in (error.__cause__, error):
         for kind, told in FROM_AIOHTTP:
             if isinstance(candidate, kind):
@@ -86,12 +91,12 @@ def translated(host: str, error: BaseException) -> HostError | None:
 
 
 @contextmanager
-def translating(host: str) -> Iterator[None]:
+def translating(host: str, connect_seconds: float = CONNECT_SECONDS) -> Iterator[None]:
     """Around every call of a foreign client. Our own errors, cancellation and bugs pass through."""
     try:
         yield
     except Exception as error:
-        ours = translated(host, error)
+        ours = translated(host, error, connect_seconds)
         if ours is None:
             raise
         raise ours from error
