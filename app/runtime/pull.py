@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncGenerator
 
-from app.core.errors import RegistryError, RegistryUnavailable
+from app.core.errors import LoupeError, RegistryError, RegistryUnavailable
 from app.core.generation import Json
 from app.runtime.atomic_files import content_digest, store_errors
 from app.runtime.manifests import Layer
@@ -61,8 +61,7 @@ class Puller:
                     async for record in records:
                         yield record
             yield {"status": "verifying sha256 digest"}
-            for download in joined:
-                await download.installed()
+            await _installed(joined)
             yield {"status": "writing manifest"}
             gone = await in_thread(install, self._store, wanted, manifest)
         if gone and self._prune:
@@ -112,6 +111,7 @@ class Puller:
         download = self._downloads.join(layer, target, source, lambda: self._client(name, insecure))
         leaving.push_async_callback(self._downloads.leave, download)
         joined.append(download)
+        await download.opened()
         yield _progress(layer, download.completed)
         while not await download.fetched(self._pace.tick):
             yield _progress(layer, download.completed)
@@ -128,6 +128,18 @@ class Puller:
             if content_digest(path)[0] == layer.digest:
                 raise RegistryError(f"the manifest gives {layer.digest} {layer.size} bytes, it has {size}")
             return False
+
+
+async def _installed(downloads: list[Download]) -> None:
+    """Waits for all of them, so that what is sound stays although something else is not; raises the first error."""
+    failures: list[LoupeError] = []
+    for download in downloads:
+        try:
+            await download.installed()
+        except LoupeError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 def _progress(layer: Layer, completed: int) -> Record:

@@ -34,6 +34,7 @@ class Download:
         self.followers = 0
         self._place, self._connect, self._pace = place, connect, pace
         self._partial: PartialBlob | None = None
+        self._opened: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._fetched: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._stopped = threading.Event()  # heard by the thread that hashes
         self._task: asyncio.Task[None] | None = None
@@ -41,7 +42,7 @@ class Download:
     @property
     def completed(self) -> int:
         """Bytes of the layer on disk, those of earlier pulls included."""
-        if self._fetched.done() and self._fetched.result():
+        if self._fetched.done():
             return self.layer.size
         return self._partial.completed if self._partial else 0
 
@@ -50,17 +51,13 @@ class Download:
         self._task = asyncio.create_task(self._run(after), name=f"pull {self.layer.digest[7:19]}")
         return self._task
 
+    async def opened(self) -> None:
+        """Waits until it is known how much of the layer is here already. Raises what went wrong."""
+        await self._first(self._opened)
+
     async def fetched(self, seconds: float) -> bool:
         """Whether all bytes are there, waited for at most so long. Raises what went wrong."""
-        if self._task is None:
-            raise RuntimeError("the download was not started")
-        news: set[asyncio.Future[Any]] = {self._fetched, self._task}
-        await asyncio.wait(news, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if self._fetched.done():
-            return self._fetched.result()
-        if self._task.done():
-            await self.installed()
-        return False
+        return await self._first(self._fetched, seconds)
 
     async def installed(self) -> None:
         """Waits until the verified blob has its name. Raises what went wrong: `IntegrityError`, `DiskFull`, …"""
@@ -71,6 +68,16 @@ class Download:
             raise Cancelled("shutdown")
         if error := self._task.exception():
             raise error
+
+    async def _first(self, news: asyncio.Future[bool], seconds: float | None = None) -> bool:
+        """Whether `news` came before the end of the task and of the time."""
+        if self._task is None:
+            raise RuntimeError("the download was not started")
+        both: set[asyncio.Future[Any]] = {news, self._task}
+        await asyncio.wait(both, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if not news.done() and self._task.done():
+            await self.installed()
+        return news.done()
 
     async def over(self, seconds: float) -> None:
         """Waits until nothing is under way any more, for good or bad, but at most so long."""
@@ -88,6 +95,7 @@ class Download:
         if after is not None:
             await ended(after)  # also when this one is cancelled: the next one waits for this one alone
         partial = self._partial = await in_thread(open_partial, self._place, self._pace)
+        self._opened.set_result(True)
         try:
             if not all(part.is_complete for part in partial.parts):
                 async with self._connect() as registry:
