@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -26,7 +27,7 @@ FLAGS = (
     "--disable-component-update", "--disable-sync", "--force-color-profile=srgb",
 )  # fmt: skip
 WIDTHS = {1280: 860, 390: 844}
-THEMES = ("light", "dark")
+THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 
 def open_picker(page: Page) -> None:
@@ -77,7 +78,8 @@ def scroll_up(page: Page) -> None:
 # Further looks at a scene, after something was clicked.
 LOOKS: dict[str, dict[str, Callable[[Page], None]]] = {
     "chat": {
-        "top": scroll_up, "waterfall": open_waterfall, "edit": begin_edit, "sidebar": open_sidebar, "deleted": delete_chat,
+        "top": scroll_up, "waterfall": open_waterfall, "edit": begin_edit, "sidebar": open_sidebar,
+        "deleted": delete_chat,
     },
     "empty": {"picker": open_picker, "parameters": open_parameters, "prompt": open_prompt},
     "being_made": {"picker": open_picker},

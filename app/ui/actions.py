@@ -64,9 +64,7 @@ def _send(text: str, model: str) -> None:
 def _create(model: str) -> str:
     state = chat_state()
     created = bridge.call(
-        access.services().history.create(
-            access.principal(), model=model, system=state.system, options=state.options
-        )
+        access.services().history.create(access.principal(), model=model, system=state.system, options=state.options)
     )
     open_chat(created.id)
     state.model, state.system, state.prompt, state.options = "", "", "", {}

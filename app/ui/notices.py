@@ -50,8 +50,10 @@ def _queue_full(error: e.LoupeError) -> Notice:
 
 
 def _model_missing(error: e.LoupeError) -> Notice:
-    model = getattr(error, "model", "") or "The model"
-    return Notice(f"{model} is not here any more", "Choose another variant below, or get this one again.", True)
+    model = getattr(error, "model", "")
+    return Notice(
+        f"{model or 'The model'} is not here any more", "Choose another variant below, or get this one again.", True
+    )
 
 
 NOTICES: dict[type[e.LoupeError], Writer] = {
@@ -75,7 +77,8 @@ NOTICES: dict[type[e.LoupeError], Writer] = {
     e.GenerationFailed: _told("The model stopped with an error", retry=True),
     e.ModelLoadFailed: lambda error: Notice(
         f"{getattr(error, 'model', 'The model')} could not be loaded",
-        sentence(getattr(error, "reason", "") or error.message) + " A smaller variant or a shorter context needs less memory.",
+        sentence(getattr(error, "reason", "") or error.message)
+        + " A smaller variant or a shorter context needs less memory.",
         True,
     ),
     e.ModelFileDamaged: _told("The model file is damaged"),
@@ -92,9 +95,14 @@ def notice_for(error: e.LoupeError) -> Notice:
     return notice if not error.retryable or notice.retry else Notice(notice.title, notice.what_to_do, True, notice.tone)
 
 
-def stored(message: str, *, began: bool) -> Notice:
-    """For an error of which only the sentence is left: an answer read back from history."""
-    return Notice("The answer broke off" if began else "No answer", sentence(message), retry=True)
+def stored(code: str, message: str, *, began: bool) -> Notice:
+    """For an answer read back from history, of whose error only the code and the sentence are left."""
+    kind = next((kind for kind in NOTICES if kind.code == code and kind is not e.LoupeError), None)
+    if kind is None:
+        return Notice("The answer broke off" if began else "No answer", sentence(message), retry=True)
+    error = kind.__new__(kind)  # without its fields: the writers have words for that
+    error.message = message
+    return notice_for(error)
 
 
 def show(notice: Notice, *, key: str, on_retry: Callable[[], None] | None = None, retry: str = "Try again") -> None:
@@ -106,6 +114,11 @@ def show(notice: Notice, *, key: str, on_retry: Callable[[], None] | None = None
         )
         if on_retry is not None and notice.retry:
             st.button(retry, key=f"retry-{key}", on_click=on_retry)
+
+
+def broke(report: str) -> None:
+    """For a bug: nothing of it is shown but the number under which the log has it."""
+    show(Notice("Something broke", f"The log has it under {report}. Reload the page to go on."), key="broke")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,8 +33,9 @@ MIB = 2**20
 
 
 LADDER = (
-    ("fp16", "F16", 259, 16.0), ("q8_0", "Q8_0", 138, 8.51), ("q6_K", "Q6_K", 109, 6.62), ("q5_K_M", "Q5_K_M", 104, 6.3),
-    ("q4_K_M", "Q4_K_M", 98, 5.97), ("q4_0", "Q4_0", 86, 4.98), ("q3_K_M", "Q3_K_M", 88, 5.31), ("q2_K", "Q2_K", 83, 4.85),
+    ("fp16", "F16", 259, 16.0), ("q8_0", "Q8_0", 138, 8.51), ("q6_K", "Q6_K", 109, 6.62),
+    ("q5_K_M", "Q5_K_M", 104, 6.3), ("q4_K_M", "Q4_K_M", 98, 5.97), ("q3_K_M", "Q3_K_M", 88, 5.31),
+    ("q4_0", "Q4_0", 86, 4.98), ("q2_K", "Q2_K", 83, 4.85),
 )  # fmt: skip
 
 
@@ -43,8 +44,15 @@ def smollm2(**changes: dict[str, Any]) -> CatalogFamily:
     variants = tuple(
         replace(
             CatalogVariant(
-                f"smollm2:135m-instruct-{suffix}", label, suffix, mib * MIB, bpw, hosts=("built-in",),
-                reference=label == "F16", defaults={"temperature": 0.2, "top_p": 0.9}, capabilities=("completion",),
+                f"smollm2:135m-instruct-{suffix}",
+                label,
+                suffix,
+                mib * MIB,
+                bpw,
+                hosts=("built-in",),
+                reference=label == "F16",
+                defaults={"temperature": 0.2, "top_p": 0.9},
+                capabilities=("completion",),
             ),
             **changes.get(suffix, {}),
         )
@@ -111,7 +119,7 @@ class NobodyWaits:
     waiting = 0
 
 
-Step = str | Phase | LoupeError | asyncio.Event | Usage
+Step = str | Phase | LoupeError | asyncio.Event | Usage | Callable[[], Awaitable[None]]
 USAGE = Usage(2_900_000_000, 0, 31, 21_000_000, 7, 170_000_000)
 
 
@@ -119,7 +127,11 @@ class ScriptedModel:
     """Stands where `ChatService` does; plays its script once per question and remembers what it was asked."""
 
     def __init__(self) -> None:
-        self.script: Callable[[GenerationRequest], Sequence[Step]] = lambda _: ["Paris", " is the capital", " of France."]
+        self.script: Callable[[GenerationRequest], Sequence[Step]] = lambda _: [
+            "Paris",
+            " is the capital",
+            " of France.",
+        ]
         self.asked: list[dict[str, Json]] = []
         self.cached = False
 
@@ -136,12 +148,19 @@ class ScriptedModel:
                 usage = step
             elif isinstance(step, LoupeError):
                 raise step
+            elif callable(step):
+                await step()
             else:
                 if trace.ttft is None:
                     trace.enter("decode")
                     trace.ttft = 0.42
                 yield Chunk(b"", text=step)
-        for name, start, end in (("queue", 0.0, 0.03), ("load", 0.03, 0.29), ("prefill", 0.29, 0.31), ("decode", 0.31, 0.5)):
+        for name, start, end in (
+            ("queue", 0.0, 0.03),
+            ("load", 0.03, 0.29),
+            ("prefill", 0.29, 0.31),
+            ("decode", 0.31, 0.5),
+        ):
             trace.add_span(name, start, end)
         yield Chunk(b"", done=True, done_reason="stop", usage=usage)
 
@@ -169,6 +188,11 @@ class FakeServices:
         """An event that a script waits for, and what opens it (from any thread)."""
         event = asyncio.Event()
         return event, lambda: (self.loop.call_soon_threadsafe(event.set), None)[1]
+
+    async def page_attached(self) -> None:
+        """A step for a script: until a page reads the answer."""
+        while not any(generation.attached for generation in self.generations._active.values()):
+            await asyncio.sleep(0.005)
 
     def ask(self, text: str, model: str = "smollm2:135m-instruct-q4_K_M", conversation: str = "") -> str:
         """A whole turn outside of any page; the conversation's id."""

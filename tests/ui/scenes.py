@@ -17,8 +17,8 @@ from tests.ui.fake_services import EMBEDDED, OLLAMA, FakeServices, Step, loaded,
 Scene = Callable[[FakeServices], str]
 Q4 = "smollm2:135m-instruct-q4_K_M"
 
-LONG_ANSWER = """Quantization stores each weight in fewer bits. A block of 32 or 256 weights shares a scale, and each weight
-keeps only a small integer.
+LONG_ANSWER = """Quantization stores each weight in fewer bits. A block of 32 or 256 weights shares a scale, and each
+weight keeps only a small integer.
 
 1. **Memory** falls in proportion to the bits: 16 → 4.85 bpw is a third.
 2. **Speed** rises, because decoding is bound by reading the weights.
@@ -88,7 +88,10 @@ def _held(services: FakeServices, before: list[Step]) -> str:
 
 def error(services: FakeServices) -> str:
     _loaded(services)
-    services.model.script = lambda _: ["Paris is the capital of France. It lies", HostProtocolError("built-in", "the connection closed")]
+    services.model.script = lambda _: [
+        "Paris is the capital of France. It lies",
+        HostProtocolError("built-in", "the connection closed"),
+    ]
     return f"/?chat={services.ask('What is the capital of France?')}"
 
 

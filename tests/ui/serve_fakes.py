@@ -39,10 +39,16 @@ def application(services: FakeServices) -> st.App:
 async def serve(scene: str, services: FakeServices) -> None:
     query = await asyncio.to_thread(SCENES[scene], services)
     listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", int(os.environ.get("SCENE_PORT", "0"))))
     listener.listen(64)
     server = uvicorn.Server(uvicorn.Config(application(services), log_level="warning", ws="websockets-sansio"))
-    threading.Thread(target=lambda: (sys.stdin.read(), setattr(server, "should_exit", True)), daemon=True).start()
+
+    def end_with_parent() -> None:
+        sys.stdin.read()
+        server.should_exit = True
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
     print(f"http://127.0.0.1:{listener.getsockname()[1]}{query}", flush=True)
     await server.serve(sockets=[listener])
 

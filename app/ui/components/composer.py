@@ -38,7 +38,9 @@ def show(view: ChatView) -> None:
 
 def _marks(view: ChatView) -> None:
     """A dot on the chips that hold something. By style: a popover whose label changes closes under one's hand."""
-    marked = [key for key, on in (("prompt", actions.system_of(view).strip()), ("parameters", actions.options_of(view))) if on]
+    marked = [
+        key for key, on in (("prompt", actions.system_of(view).strip()), ("parameters", actions.options_of(view))) if on
+    ]
     rules = ",".join(f".st-key-{key} > .stPopover button p::after" for key in marked) or ".lp-none"
     st.html(f'<style>{rules} {{ content: " •"; color: var(--lp-accent); }}</style>')
 

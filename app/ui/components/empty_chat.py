@@ -59,7 +59,8 @@ def no_models() -> None:
         st.html('<div class="lp-hello"><h1>Waiting for a model host</h1><p>This page goes on by itself.</p></div>')
         return
     st.html(
-        '<div class="lp-hello"><h1>No model yet</h1><p>Ollama answers, but has no models. Get one, for example:</p></div>'
+        '<div class="lp-hello"><h1>No model yet</h1><p>Ollama answers, but has no models. Get one, '
+        "for example:</p></div>"
     )
     st.code("ollama pull llama3.2", language=None)
     st.html('<p class="lp-quiet">It appears here as soon as it is there.</p>')

@@ -88,7 +88,9 @@ def _job(job: JobView) -> None:
             on_click=actions.job, args=("retry" if failed else "cancel", job.id),
         )  # fmt: skip
         if failed:
-            st.button("Dismiss", type="tertiary", key=f"job-drop-{job.id}", on_click=dismissed_jobs().add, args=(job.id,))
+            st.button(
+                "Dismiss", type="tertiary", key=f"job-drop-{job.id}", on_click=dismissed_jobs().add, args=(job.id,)
+            )
 
 
 def _job_html(job: JobView, failed: bool) -> str:

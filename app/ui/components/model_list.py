@@ -47,7 +47,8 @@ def _family(family: CatalogFamily, *, several_hosts: bool) -> None:
     told = f"<p>{escape(family.provenance)}</p>" if family.provenance else ""
     with st.container(key=f"family-{family.key}", gap=None):
         st.html(
-            f'<header class="lp-model"><h2>{escape(family.title)}</h2><span>{escape(" · ".join(facts))}</span>{told}</header>'
+            f'<header class="lp-model"><h2>{escape(family.title)}</h2>'
+            f"<span>{escape(' · '.join(facts))}</span>{told}</header>"
         )
         for variant in family.variants:
             _row(variant, several_hosts=several_hosts)
@@ -56,7 +57,9 @@ def _family(family: CatalogFamily, *, several_hosts: bool) -> None:
 def _row(variant: CatalogVariant, *, several_hosts: bool) -> None:
     state = models_state()
     pending = state.pending is not None and state.pending[1] == variant.name
-    with st.container(key=f"variant-{variant.name}", horizontal=True, gap="xsmall", vertical_alignment="center", wrap=False):
+    with st.container(
+        key=f"variant-{variant.name}", horizontal=True, gap="xsmall", vertical_alignment="center", wrap=False
+    ):
         st.html(_facts(variant, pending=state.pending[0] if pending and state.pending else "", host=several_hosts))
         if variant.state == "ready":
             what = "unload" if variant.loaded else "load"
@@ -74,10 +77,11 @@ def _row(variant: CatalogVariant, *, several_hosts: bool) -> None:
 
 def _facts(variant: CatalogVariant, *, pending: str, host: bool) -> str:
     colour = theme.bpw_colour(variant.bpw, reference=variant.reference)
-    also = f'<small>{escape(", ".join((variant.name, *variant.aliases)))}</small>'
+    also = f"<small>{escape(', '.join((variant.name, *variant.aliases)))}</small>"
     where = f"<span class='lp-where'>{escape(', '.join(variant.hosts))}</span>" if host else ""
     return (
-        f'<div class="lp-row{" lp-hosts" if host else ""}"><i style="background:{colour}"></i><b>{escape(variant.label)}</b>{also}'
+        f'<div class="lp-row{" lp-hosts" if host else ""}"><i style="background:{colour}"></i>'
+        f"<b>{escape(variant.label)}</b>{also}"
         f'<span class="lp-num">{vm.size(variant.size or None)}</span>'
         f'<span class="lp-num">{explained(vm.bits(variant.bpw), "bpw")}</span>{_state(variant, pending)}{where}</div>'
     )
@@ -89,7 +93,9 @@ def _state(variant: CatalogVariant, pending: str) -> str:
     if variant.state == "making":
         done = 100 * (variant.progress or 0)
         words = "being made" + (f", {vm.percent(variant.progress)}" if variant.progress else "")
-        return f'<span class="lp-state lp-busy">{words}<i class="lp-progress"><i style="width:{done:.1f}%"></i></i></span>'
+        return (
+            f'<span class="lp-state lp-busy">{words}<i class="lp-progress"><i style="width:{done:.1f}%"></i></i></span>'
+        )
     if variant.state == "waiting":
         return '<span class="lp-state">to be made</span>'
     if variant.loaded is not None:

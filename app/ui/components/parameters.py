@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import streamlit as st
 
@@ -60,20 +62,22 @@ def show(view: ChatView) -> None:
             )  # fmt: skip
 
 
-def _default(name: str, own: dict[str, Json]) -> str:
+def _default(name: str, own: Mapping[str, Json]) -> str:
     value = own.get(name, OLLAMA_DEFAULTS.get(name))
     return "host's own" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _number(parameter: Parameter, options: dict[str, Json], own: dict[str, Json], chat: str) -> None:
+def _number(parameter: Parameter, options: dict[str, Json], own: Mapping[str, Json], chat: str) -> None:
     key = f"option-{chat}-{parameter.name}"
-    cast = int if parameter.whole else float
     value = options.get(parameter.name)
-    st.number_input(
-        parameter.label, cast(parameter.low), cast(parameter.high), step=cast(parameter.step), key=key,
-        value=cast(value) if isinstance(value, int | float) else None, placeholder=_default(parameter.name, own),
-        help=TERMS[parameter.name], on_change=_changed, args=(parameter.name, key, dict(options)),
-        format=None if parameter.whole else "%.2f",
+    limits: dict[str, Any] = {"min_value": parameter.low, "max_value": parameter.high, "step": parameter.step}
+    limits["value"] = value if isinstance(value, int | float) else None
+    kind = int if parameter.whole else float  # the widget wants all four of one kind
+    number_input: Any = st.number_input  # its overloads cannot be told apart here
+    number_input(
+        parameter.label, **{name: None if number is None else kind(number) for name, number in limits.items()},
+        key=key, placeholder=_default(parameter.name, own), help=TERMS[parameter.name],
+        on_change=_changed, args=(parameter.name, key, dict(options)), format=None if parameter.whole else "%.2f",
     )  # fmt: skip
 
 

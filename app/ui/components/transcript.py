@@ -78,7 +78,8 @@ def _answer(view: ChatView, message: StoredMessage) -> None:
             for block in blocks if last else merged(blocks):
                 draw_block(block)
         if message.state is MessageState.ERROR:
-            notice = chat_state().notices.get(message.id) or notices.stored(message.error, began=bool(message.content))
+            told = notices.stored(message.answer.error_code, message.error, began=bool(message.content))
+            notice = chat_state().notices.get(message.id) or told
             notices.show(notice, key=message.id, on_retry=actions.regenerate if last else None)
         _foot(view, message, last)
 
