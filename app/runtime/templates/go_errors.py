@@ -6,7 +6,7 @@ from app.core.errors import BadRequest
 
 MAX_TEMPLATE = 64 * 1024  # bytes of template text; the longest published one has 10 KiB
 MAX_TEXT = 1 << 20  # bytes of one rendering, and of every string made on the way
-MAX_STEPS = 1_000_000  # nodes and arguments evaluated; a chat of 1,000 messages needs about 30,000
+MAX_STEPS = 500_000  # nodes and arguments evaluated; a chat of 2,000 messages needs about 150,000
 MAX_NESTING = 100  # blocks and parentheses inside each other, templates calling templates, levels of JSON
 
 

@@ -8,6 +8,7 @@ from datetime import date
 from typing import Final
 
 from app.runtime.templates.go_budget import Budget, byte_length
+from app.runtime.templates.go_calls import Call, Function
 from app.runtime.templates.go_errors import (
     MAX_NESTING,
     GoFunctionError,
@@ -16,7 +17,7 @@ from app.runtime.templates.go_errors import (
     GoTemplateUnsupported,
 )
 from app.runtime.templates.go_format import text_of_stringer
-from app.runtime.templates.go_functions import Call, Function, typescript_type
+from app.runtime.templates.go_functions import typescript_type
 from app.runtime.templates.go_nodes import (
     Bool,
     Chain,
@@ -110,8 +111,9 @@ class Evaluator:
         self._slot(name).value = value
 
     def _slot(self, name: str) -> Slot:
-        for slot in reversed(self.slots):
+        for passed, slot in enumerate(reversed(self.slots)):
             if slot.name == name:
+                self.budget.spend(passed >> 4)
                 return slot
         raise self.fail(f"undefined variable: {name}")
 
@@ -134,7 +136,6 @@ class Evaluator:
                 self.set_variable(variable.names[0], result)
             else:
                 self.slots.append(Slot(variable.names[0], result))
-                self.budget.spend(len(self.slots) >> 6)
         return result
 
     def _command(self, dot: Value, command: Command, final: Value | Absent) -> Value:
@@ -247,7 +248,7 @@ class Evaluator:
         if name in item.type.unsupported_methods:
             raise GoTemplateUnsupported(f"the method {name}")
         if item.type is PROPERTY and name == "ToTypeScriptType":
-            return (self.budget.text(typescript_type(item)),)
+            return (self.budget.text(typescript_type(item, self.budget)),)
         if item.type is PROPERTIES_MAP and name in ("Len", "ToMap"):
             entries = item.fields if isinstance(item, GoStruct) else None
             return (len(entries or {}) if name == "Len" else GoMap(PROPERTY_MAP, entries),)
@@ -267,6 +268,7 @@ class Evaluator:
         given = args[1:]
         if node.name in ("and", "or"):
             return self._and_or(dot, node.name, given, final)
+        self.budget.spend(2)
         function = self.functions.get(node.name)
         if function is None:
             if node.name == "call":

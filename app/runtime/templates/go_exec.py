@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from datetime import date
 
 from app.runtime.templates.go_budget import Sink
+from app.runtime.templates.go_calls import Function
 from app.runtime.templates.go_evaluate import ANY, Evaluator, Slot
 from app.runtime.templates.go_format import Printer
-from app.runtime.templates.go_functions import Function
 from app.runtime.templates.go_nodes import Action, Block, Branch, Call, Leave, Node, Text
 from app.runtime.templates.go_strconv import quote
 from app.runtime.templates.go_types import ARGUMENTS
@@ -97,7 +97,7 @@ class Execution(Evaluator):
             self.output.write(printer.sink.text())
 
     def _if_or_with(self, dot: Value, branch: Branch) -> str:
-        """A chain of {{else if}} is followed in a loop: it costs no depth."""
+        """A chain of {{else if}} is followed in a loop: it needs no recursion."""
         mark = len(self.slots)
         left = ""
         while True:
@@ -128,6 +128,7 @@ class Execution(Evaluator):
         value, _ = dereference(self.pipeline(dot, branch.pipe))
         empty, static = True, _element_static(value)
         for index, element in self._elements(branch, value):
+            self.budget.spend()
             empty = False
             if self._iteration(branch, index, element, static) == "break":
                 break
@@ -143,6 +144,7 @@ class Execution(Evaluator):
                 for index in range(len(value)):
                     yield index, value.at(index)
             case GoMap():
+                self.budget.spend(len(value.entries or ()))
                 yield from sorted((value.entries or {}).items())
             case int() if not isinstance(value, bool):
                 if len(branch.pipe.variables) > 1:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from app.runtime.templates.go_budget import Budget, Sink, byte_length
 from app.runtime.templates.go_errors import GoTemplateUnsupported
@@ -23,7 +24,6 @@ from app.runtime.templates.go_values import (
     Value,
     type_name,
 )
-from app.wire.go_json import format_shortest
 
 _STRINGABLE = "vsxXq"
 _BASES = {"v": "d", "d": "d", "b": "b", "o": "o", "O": "o", "x": "x", "X": "X"}
@@ -46,6 +46,7 @@ def text_of_stringer(value: Value, budget: Budget) -> str | None:
     if not isinstance(value, GoMap | GoSlice | GoStruct) or not value.type.text_form:
         return None
     if value.type.text_form == "names" and isinstance(value, GoSlice):
+        budget.spend(len(value))
         names = [str(value.at(index)) for index in range(len(value))]
         return names[0] if len(names) == 1 else f"[{' '.join(names)}]" if names else ""
     if value.type.text_form == "json_or_braces" and isinstance(value, GoMap) and value.entries is None:
@@ -127,6 +128,7 @@ class Printer:
     def _container(self, value: GoMap | GoSlice | GoStruct, verb: str, depth: int) -> None:
         match value:
             case GoMap():
+                self.budget.spend(len(value.entries or ()))
                 self.sink.write("map[")
                 for index, (key, member) in enumerate(sorted((value.entries or {}).items())):
                     self.sink.write(" " if index else "")
@@ -193,12 +195,13 @@ class Printer:
         if self.flags.precision is not None:
             text = text[: self.flags.precision]
         if verb == "q":
+            self.budget.spend(len(text) >> 3)
             raw = self.flags.sharp and "`" not in text and all(c.isprintable() or c == "\t" for c in text)
             text = f"`{text}`" if raw else quote(text, ascii_only=self.flags.plus)
         return self._pad(text)
 
     def _hexadecimal(self, text: str, verb: str) -> None:
-        self.budget.spend(byte_length(text) >> 4)
+        self.budget.spend(byte_length(text) >> 2)
         data = text.encode("utf-8", "surrogateescape")[: self.flags.precision]
         prefix = f"0{verb}" if self.flags.sharp and data else ""
         between = f" {prefix}" if self.flags.space else ""
@@ -254,8 +257,12 @@ def _format_real(value: float, verb: str, precision: int | None) -> str:
         return format(value, f".{6 if precision is None else precision}{verb.replace('F', 'f')}")
     if precision is not None:
         return format(value, f".{precision}{verb.replace('v', 'g')}")
-    mantissa, exponent = format_shortest(value)
+    _, digits, power = Decimal(repr(value)).as_tuple()
+    exponent = len(digits) + int(power) - 1
     if value and not -4 <= exponent < 6:
+        mantissa = "".join(map(str, digits)).rstrip("0")
+        sign = "-" if value < 0 else ""
+        mantissa = sign + mantissa[0] + (f".{mantissa[1:]}" if len(mantissa) > 1 else "")
         text = f"{mantissa}e{'-' if exponent < 0 else '+'}{abs(exponent):02d}"
         return text.upper() if verb == "G" else text
     return repr(value).removesuffix(".0")

@@ -51,15 +51,17 @@ def _write(value: Value, sink: Sink) -> None:
         case GoPointer():
             _write(value.target, sink)
         case GoMap():
+            sink.budget.spend(len(value.entries or ()))
             _write_members(None if value.entries is None else sorted(value.entries.items()), sink)
         case GoSlice():
             _write_slice(value, sink)
         case GoStruct():
-            _write_members(_members(value), sink)
+            _write_members(_members(value, sink), sink)
 
 
-def _members(value: GoStruct) -> list[tuple[str, Value]]:
+def _members(value: GoStruct, sink: Sink) -> list[tuple[str, Value]]:
     if value.type is PROPERTIES_MAP:
+        sink.budget.spend(len(value.fields))
         return list(value.fields.items())
     return [
         (spec.json, value.fields[spec.name]) for spec in value.type.fields if not _omitted(value, spec.name, spec.omit)

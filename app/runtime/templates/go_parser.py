@@ -163,12 +163,12 @@ class _Tree(Cursor):
         return Marker(self._expect("else", Kind.RIGHT_DELIM).pos, "else")
 
     def _control(self, keyword: str) -> Branch:
-        """if, with or range. A chain of {{else if}} is read in a loop: it costs no depth."""
-        variables = len(self.variables)
-        self._enter()
+        """if, with or range. Every {{else if}} of a chain is a level of the tree."""
+        variables, depth = len(self.variables), self.shared.depth
         arms: list[tuple[Pipe, Block, int]] = []
         otherwise: Block | None = None
         while True:
+            self._enter()
             pipe = self._pipeline(keyword, Kind.RIGHT_DELIM)
             self.range_depth += keyword == "range"
             body, end = self._list()
@@ -183,7 +183,7 @@ class _Tree(Cursor):
             if end.keyword != "end":
                 raise self._fail(f"expected end; found {source(end)}")
             break
-        self._leave()
+        self.shared.depth = depth
         del self.variables[variables:]
         pipe, body, _ = arms.pop()
         branch = Branch(pipe.pos, keyword, pipe, body, otherwise)

@@ -49,6 +49,7 @@ class _Format:
     def _verb(self) -> bool:
         """One %…; False where the format ends inside it."""
         self.good, self.after_index = True, False
+        self.printer.budget.spend(4)
         self.printer.flags = flags = Flags()
         while self.template[self.at : self.at + 1] in _FLAG_NAMES:
             setattr(flags, _FLAG_NAMES[self.template[self.at]], True)

@@ -20,7 +20,7 @@ from app.runtime.templates.go_exec import Execution
 from app.runtime.templates.go_functions import BUILTINS, NAMES, OLLAMA
 from app.runtime.templates.go_nodes import Action, Block, Command, Field, Pipe, identifiers
 from app.runtime.templates.go_parser import parse_trees
-from app.runtime.templates.go_types import MESSAGES, clean, message_value, role_of, text_of, tools_value
+from app.runtime.templates.go_types import MESSAGES, clean, mapping_of, message_value, role_of, text_of, tools_value
 from app.runtime.templates.go_values import ANY_MAP, GoMap, Value, make_slice
 
 __all__ = ["GoTemplate", "GoTemplateError", "GoTemplateLimit", "GoTemplateUnsupported", "parse", "render_chat"]
@@ -112,6 +112,7 @@ def _collate(messages: Sequence[Message]) -> tuple[str, list[tuple[Message, str]
     system: list[str] = []
     merged: list[tuple[Message, list[str]]] = []
     for message in messages:
+        mapping_of(message, "a message")
         role, content = role_of(message), text_of(message.get("content"), "content")
         if role == "system":
             system.append(content)

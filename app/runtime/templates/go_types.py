@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import re
 from collections.abc import Mapping, Sequence
 
@@ -107,12 +108,16 @@ def from_json(value: Json, depth: int = 0) -> Value:
 
 def _real(value: float) -> float:
     try:
-        return float(value)
+        real = float(value)
     except OverflowError:
-        raise GoTemplateError("a number of the request is too large") from None
+        real = math.inf
+    if not math.isfinite(real):
+        raise GoTemplateError("a number of the request is too large")
+    return real
 
 
-def _mapping(value: Json, what: str) -> Mapping[str, Json]:
+def mapping_of(value: object, what: str) -> Mapping[str, Json]:
+    """An object of the request; a missing one is empty."""
     if value is not None and not isinstance(value, Mapping):
         raise GoTemplateError(f"{what} must be an object")
     return value or {}
@@ -139,7 +144,7 @@ def _strings(value: Json, what: str) -> GoSlice:
 def _property(value: Json, depth: int) -> GoStruct:
     if depth > MAX_NESTING:
         raise GoTemplateError(f"a tool is nested more than {MAX_NESTING} levels deep")
-    raw = _mapping(value, "a property of a tool")
+    raw = mapping_of(value, "a property of a tool")
     any_of, kinds, enum = _sequence(raw.get("anyOf"), "anyOf"), raw.get("type"), _sequence(raw.get("enum"), "enum")
     names = [kinds] if isinstance(kinds, str) else _sequence(kinds, "type")
     nested = raw.get("properties")
@@ -162,13 +167,13 @@ def _property(value: Json, depth: int) -> GoStruct:
 
 
 def _properties(value: Json, depth: int) -> dict[str, Value]:
-    return {clean(name): _property(item, depth) for name, item in _mapping(value, "properties").items()}
+    return {clean(name): _property(item, depth) for name, item in mapping_of(value, "properties").items()}
 
 
-def _tool(value: Json) -> GoStruct:
-    raw = _mapping(value, "a tool")
-    function = _mapping(raw.get("function"), "function")
-    given = _mapping(function.get("parameters"), "parameters")
+def _tool(value: object) -> GoStruct:
+    raw = mapping_of(value, "a tool")
+    function = mapping_of(raw.get("function"), "function")
+    given = mapping_of(function.get("parameters"), "parameters")
     properties = given.get("properties")
     parameters = GoStruct(
         PARAMETERS,
@@ -191,14 +196,14 @@ def _tool(value: Json) -> GoStruct:
 
 def tools_value(tools: Sequence[Mapping[str, Json]] | None) -> GoSlice:
     """The `tools` of a request as `.Tools`; None stays nil, which prints as null."""
-    return make_slice(TOOLS, None if tools is None else [_tool(dict(tool)) for tool in tools])
+    return make_slice(TOOLS, None if tools is None else [_tool(tool) for tool in tools])
 
 
 def _call(value: Json) -> GoStruct:
-    raw = _mapping(value, "a tool call")
-    function = _mapping(raw.get("function"), "function")
+    raw = mapping_of(value, "a tool call")
+    function = mapping_of(raw.get("function"), "function")
     index, arguments = function.get("index"), function.get("arguments")
-    entries = from_json(None if arguments is None else dict(_mapping(arguments, "arguments")))
+    entries = from_json(None if arguments is None else dict(mapping_of(arguments, "arguments")))
     described: dict[str, Value] = {
         "Index": index if isinstance(index, int) and not isinstance(index, bool) else 0,
         "Name": text_of(function.get("name"), "name"),
