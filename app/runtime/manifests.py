@@ -75,12 +75,14 @@ class Manifest:
 def encode_manifest(config: Layer, layers: Sequence[Layer]) -> bytes:
     """The manifest's bytes, with the newline that Go's encoder ends with (its digest covers it)."""
     return (
-        dumps({
-            "schemaVersion": 2,
-            "mediaType": MANIFEST_TYPE,
-            "config": _encoded(config.of_type(config.media_type or CONFIG_TYPE)),
-            "layers": [_encoded(layer) for layer in layers],
-        })
+        dumps(
+            {
+                "schemaVersion": 2,
+                "mediaType": MANIFEST_TYPE,
+                "config": _encoded(config.of_type(config.media_type or CONFIG_TYPE)),
+                "layers": [_encoded(layer) for layer in layers],
+            }
+        )
         + b"\n"
     )
 

@@ -76,5 +76,3 @@ def keep_alive_ns(value: Json) -> int | None:
         return FOREVER if parsed < 0 else parsed
     kind = "map[string]interface {}" if isinstance(value, dict) else "[]interface {}"
     raise BadRequest(f"Unsupported type: '{kind}'", "keep_alive")
-
-

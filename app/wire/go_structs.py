@@ -31,9 +31,7 @@ class GoStructs:
         self, structs: Mapping[str, Mapping[str, str]], aliased: frozenset[str], custom: Mapping[str, Decode]
     ) -> None:
         self._structs, self._aliased, self._custom = structs, aliased, custom
-        self._folded = {
-            name: {key.casefold(): key for key in fields} for name, fields in structs.items()
-        }
+        self._folded = {name: {key.casefold(): key for key in fields} for name, fields in structs.items()}
 
     def decode(self, struct: str, value: Json) -> dict[str, Json]:
         """`value` as the struct `struct`, known keys renamed to their canonical form.

@@ -1,0 +1,161 @@
+"""/api/generate, /api/chat, and the embedding routes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+
+from app.core.errors import BadRequest, HostRefused, LoupeError, ModelNotFound
+from app.core.generation import Json
+from app.runtime.generation import Generator, Loaded
+from app.runtime.library import Library, LocalModel
+from app.runtime.model_store import not_found_in_quotes
+from app.runtime.options import read_options
+from app.runtime.scheduler import Scheduler
+from app.runtime.settings import RuntimeSettings
+from app.runtime.web import Answer, Call, Stream, Whole, json_answer
+from app.runtime.worker_client import Final
+from app.wire.go_duration import keep_alive_ns
+from app.wire.go_json import dumps
+from app.wire.model_names import ModelName, parse_reference
+from app.wire.ollama_answers import AnswerWriter, Costs, logprobs_of
+from app.wire.requests import decode
+
+NO_EMBEDDINGS = "This server does not support embeddings. Start it with `--embeddings`"
+_TRY_PULLING = ", try pulling it first"
+
+
+class Inference:
+    """Handlers of the generating routes."""
+
+    def __init__(self, library: Library, scheduler: Scheduler, settings: RuntimeSettings) -> None:
+        self._library, self._scheduler, self._settings = library, scheduler, settings
+        self._generator = Generator(library, scheduler, settings)
+
+    async def generate(self, call: Call) -> Answer | Stream:
+        return await self._run(decode("GenerateRequest", call.body), chat=False)
+
+    async def chat(self, call: Call) -> Answer | Stream:
+        return await self._run(decode("ChatRequest", call.body), chat=True)
+
+    async def _run(self, body: Mapping[str, Json], *, chat: bool) -> Answer | Stream:
+        model = self._generator.find(body, chat=chat)
+        writer = AnswerWriter(str(body["model"]), chat=chat)
+        if self._generator.is_unload(body, chat=chat):
+            self._generator.unload(model)
+            return json_answer(writer.bare("unload"))
+        run = _Run(self._generator, model, body, writer, chat=chat)
+        if body.get("stream") is not False:
+            return Stream(run.lines(), lambda: run.late)
+        async with aclosing(run.lines()) as lines:
+            async for line in lines:
+                if isinstance(line, Whole):
+                    return json_answer(line.body)
+        raise LoupeError("the answer has no end")
+
+    async def embed(self, call: Call) -> Answer:
+        body = decode("EmbedRequest", call.body)
+        name = str(body.get("model") or "")
+        if not name.strip():
+            raise ModelNotFound(name)
+        reference = parse_reference(name)
+        texts = _texts(body.get("input"))
+        await self._load_for_embedding(reference, name, body)
+        if not texts:
+            return json_answer(dumps({"model": name, "embeddings": []}))
+        raise HostRefused("worker", 501, NO_EMBEDDINGS)
+
+    async def embeddings(self, call: Call) -> Answer:
+        body = decode("EmbeddingRequest", call.body)
+        name = str(body.get("model") or "")
+        if not name.strip():
+            raise BadRequest("model is required", "model")
+        await self._load_for_embedding(parse_reference(name), name, body)
+        if not body.get("prompt"):
+            return json_answer(dumps({"embedding": []}))
+        raise HostRefused("worker", 500, NO_EMBEDDINGS)
+
+    async def _load_for_embedding(self, reference: ModelName, name: str, body: Mapping[str, Json]) -> None:
+        """Embedding requests load the model before anything else, also where they are refused afterwards."""
+        try:
+            model = self._library.open(reference)
+        except ModelNotFound:
+            raise not_found_in_quotes(name, _TRY_PULLING) from None
+        _, launch = read_options(model.parameters, body.get("options"), self._settings)
+        async with self._scheduler.runner(model, launch, keep_alive_ns(body.get("keep_alive"))):
+            return
+
+
+def _texts(value: Json) -> list[str]:
+    """`input` of an embedding request. Raises `BadRequest` with Ollama's sentence."""
+    if value is None or value == "":
+        return []
+    if isinstance(value, str):
+        return [value]
+    texts = [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
+    if not isinstance(value, list) or len(texts) != len(value):
+        raise BadRequest("invalid input type", "input")
+    return texts
+
+
+class _Run:
+    """One generation as lines: streamed, or (`stream: false`) one whole answer at the end."""
+
+    def __init__(
+        self, generator: Generator, model: LocalModel, body: Mapping[str, Json], writer: AnswerWriter, *, chat: bool
+    ) -> None:
+        self._generator, self._model, self._body, self._writer, self._chat = generator, model, body, writer, chat
+        self._streamed = body.get("stream") is not False
+        self._top = isinstance(top := body.get("top_logprobs"), int) and top > 0
+        self.late = False
+
+    async def lines(self) -> AsyncGenerator[bytes | Whole, None]:
+        async with self._generator.loaded(self._model, self._body, chat=self._chat) as loaded:
+            if not self._body.get("messages" if self._chat else "prompt"):
+                yield Whole(self._writer.bare("load"))
+                return
+            prompt = await self._generator.prompt(loaded)
+            if self._body.get("_debug_render_only") is True:
+                yield Whole(self._writer.rendered(prompt))
+                return
+            self.late = True
+            async with aclosing(self._answered(loaded, prompt)) as lines:
+                async for line in lines:
+                    yield line
+
+    async def _answered(self, loaded: Loaded, prompt: str) -> AsyncGenerator[bytes | Whole, None]:
+        texts: list[str] = []
+        probabilities: list[Json] = []
+        final: Final | None = None
+        async with aclosing(self._generator.answer(loaded, prompt)) as events:
+            async for event in events:
+                texts.append(event.text)
+                if isinstance(event, Final):
+                    final = event
+                    break
+                logprobs = logprobs_of(event.probabilities, top=self._top)
+                if self._streamed:
+                    yield self._writer.piece(event.text, logprobs)
+                else:
+                    probabilities += logprobs
+        if final is None:
+            raise LoupeError("the answer has no end")
+        text = "".join(texts)
+        wanted = not self._chat and not loaded.raw
+        context = await self._generator.context(loaded, prompt + text) if wanted else []
+        said = final.text if self._streamed else text
+        reason = "length" if final.limited else "stop"
+        record = self._writer.done(said, reason, _costs(loaded, final), context, probabilities)
+        yield record if self._streamed else Whole(record)
+
+
+def _costs(loaded: Loaded, final: Final) -> Costs:
+    return Costs(
+        total=time.monotonic_ns() - loaded.started,
+        load=loaded.ready - loaded.started,
+        prompt_tokens=final.prompt_tokens,
+        prompt=final.prompt_ns,
+        output_tokens=final.output_tokens,
+        output=final.output_ns,
+    )

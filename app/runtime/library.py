@@ -1,0 +1,180 @@
+"""Models of the store as the runtime uses them: manifest, config, template, parameters, and facts from the GGUF."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.core.errors import LoupeError, StoreError
+from app.core.generation import Json
+from app.models.gguf_file import GgufFile, read_gguf
+from app.runtime.manifests import ADAPTER, LICENSE, MESSAGES, MODEL, PARAMS, SYSTEM, TEMPLATE, Manifest
+from app.runtime.model_store import ModelStore
+from app.runtime.templates.go_errors import GoTemplateError
+from app.runtime.templates.go_template import GoTemplate
+from app.runtime.templates.go_template import parse as parse_template
+from app.wire.go_json import JsonError, loads
+from app.wire.model_names import ModelName
+
+_log = logging.getLogger(__name__)
+_KEPT = 64  # models whose parsed parts are kept
+PLAIN_TEMPLATE = "{{ .Prompt }}"  # what Ollama shows for a model that brings none
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """One model of the store, read. `template` is its Go template or None; `config` is the manifest's config object.
+
+    `gguf` is None where the model file cannot be read (`damage` says why), `unusable` says why a model cannot be run
+    here whatever its file; it is listed all the same.
+    """
+
+    manifest: Manifest
+    path: Path | None
+    config: Mapping[str, Json]
+    template: GoTemplate | None
+    template_text: str
+    system: str
+    parameters: Mapping[str, Json]
+    messages: tuple[Mapping[str, Json], ...]
+    licenses: tuple[str, ...]
+    gguf: GgufFile | None
+    damage: str = ""
+    unusable: str = ""
+
+    @property
+    def name(self) -> ModelName:
+        return self.manifest.name
+
+    @property
+    def digest(self) -> str:
+        return self.manifest.digest
+
+    @property
+    def trained_context(self) -> int:
+        """The context the model was trained with, in tokens; 0 where unknown."""
+        return (self.gguf.own_number("context_length") or 0) if self.gguf else 0
+
+    @property
+    def has_own_template(self) -> bool:
+        return self.gguf is not None and "tokenizer.chat_template" in self.gguf.metadata
+
+    @property
+    def uses_worker_template(self) -> bool:
+        """Without a Go template that can be rendered the model file's own is used, inside the worker."""
+        return self.template is None and self.has_own_template
+
+    @property
+    def pools(self) -> bool:
+        """Whether the model is for embeddings."""
+        return self.gguf is not None and self.gguf.own_number("pooling_type") is not None
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """What this runtime can do with the model, in Ollama's words."""
+        if self.pools:
+            return ("embedding",)
+        insert = self.template is not None and "suffix" in self.template.variables
+        return ("completion", "insert") if insert else ("completion",)
+
+    def details(self) -> dict[str, Json]:
+        """`details` of show and ps."""
+        families = self.config.get("model_families")
+        return {
+            "parent_model": self.manifest.parent,
+            "format": str(self.config.get("model_format") or ""),
+            "family": str(self.config.get("model_family") or ""),
+            "families": families if isinstance(families, list) else None,
+            "parameter_size": str(self.config.get("model_type") or ""),
+            "quantization_level": str(self.config.get("file_type") or ""),
+        }
+
+
+class Library:
+    """Reads models of a store; what was read is kept by manifest digest, which changes with anything in it."""
+
+    def __init__(self, store: ModelStore) -> None:
+        self.store = store
+        self._known: OrderedDict[str, LocalModel] = OrderedDict()
+
+    def open(self, name: ModelName) -> LocalModel:
+        """Raises `ModelNotFound`, or `StoreError` for a model whose parts are missing or damaged."""
+        return self.read(self.store.manifest(name))
+
+    def read(self, manifest: Manifest) -> LocalModel:
+        key = f"{manifest.name.full} {manifest.digest} {manifest.modified_ns}"
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self._assemble(manifest)
+            while len(self._known) > _KEPT:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        return known
+
+    def _assemble(self, manifest: Manifest) -> LocalModel:
+        model = manifest.layer(MODEL)
+        path = self.store.blob_path(model.digest) if model else None
+        gguf, damage = _gguf(path) if path else (None, "")
+        unusable = "" if path else "it has no model layer in GGUF"
+        if manifest.layer(ADAPTER):
+            unusable = "it has an adapter, which this runtime cannot use"
+        template_text = self._text(manifest, TEMPLATE)
+        messages = self._json(manifest, MESSAGES)
+        parameters = self._json(manifest, PARAMS)
+        return LocalModel(
+            manifest=manifest,
+            path=path,
+            config=self._config(manifest),
+            template=_template(manifest, template_text),
+            template_text=template_text,
+            system=self._text(manifest, SYSTEM),
+            parameters=parameters if isinstance(parameters, dict) else {},
+            messages=tuple(m for m in messages if isinstance(m, dict)) if isinstance(messages, list) else (),
+            licenses=tuple(_decoded(self.store.read_blob(layer)) for layer in manifest.layers_of(LICENSE)),
+            gguf=gguf,
+            damage=damage,
+            unusable=unusable,
+        )
+
+    def _config(self, manifest: Manifest) -> Mapping[str, Json]:
+        try:
+            value = loads(self.store.read_blob(manifest.config))
+        except JsonError as error:
+            raise StoreError(f"the config of {manifest.name.shortest} is not JSON") from error
+        return value if isinstance(value, dict) else {}
+
+    def _text(self, manifest: Manifest, media_type: str) -> str:
+        layer = manifest.layer(media_type)
+        return _decoded(self.store.read_blob(layer)) if layer else ""
+
+    def _json(self, manifest: Manifest, media_type: str) -> Json:
+        text = self._text(manifest, media_type)
+        try:
+            return loads(text) if text.strip() else None
+        except JsonError as error:
+            raise StoreError(f"a layer of {manifest.name.shortest} is not JSON: {error.message}") from error
+
+
+def _decoded(content: bytes) -> str:
+    return content.decode("utf-8", "replace")
+
+
+def _gguf(path: Path) -> tuple[GgufFile | None, str]:
+    try:
+        return read_gguf(path), ""
+    except LoupeError as error:
+        return None, error.message
+
+
+def _template(manifest: Manifest, text: str) -> GoTemplate | None:
+    """The model's Go template, or None where it has none or one outside what can be rendered (said in the log)."""
+    if not text or text == PLAIN_TEMPLATE:
+        return None
+    try:
+        return parse_template(text)
+    except GoTemplateError as error:
+        _log.warning("%s: %s; the model file's own template is used", manifest.name.shortest, error.message)
+        return None

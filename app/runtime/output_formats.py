@@ -1,0 +1,119 @@
+"""`format`: the grammar for "json", and the check of a schema before a worker sees it.
+
+The worker answers an unusable schema with unconstrained text, so schemas are checked here. Sentences: llama.cpp's
+converter, as recorded in generate_bad_schema.
+"""
+
+from __future__ import annotations
+
+from app.core.errors import HostRefused
+from app.core.generation import Json
+from app.wire.go_json import dumps, quote
+
+JSON_GRAMMAR = r"""
+root   ::= object
+object ::= "{" ws (member ("," ws member)*)? ws "}"
+member ::= string ":" ws value
+array  ::= "[" ws (value ("," ws value)*)? ws "]"
+value  ::= object | array | string | number | ("true" | "false" | "null") ws
+string ::= "\"" ([^"\\\x7F\x00-\x1F] | "\\" (["\\/bfnrt] | "u" hex hex hex hex))* "\""
+number ::= ("-"? ([0-9] | [1-9] [0-9]*)) ("." [0-9]+)? ([eE] [-+]? [0-9]+)?
+hex    ::= [0-9a-fA-F]
+ws     ::= ([ \t\n] ws)?
+"""
+
+MAX_DEPTH, MAX_NODES, MAX_PATTERN, MAX_ENUM, MAX_REPEAT = 48, 4000, 512, 2000, 10_000
+_TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
+_REPEATS = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
+_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
+_MAPS = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
+_ONE = ("items", "additionalProperties", "additionalItems", "contains", "not", "if", "then", "else")
+
+
+def check_schema(schema: dict[str, Json]) -> None:
+    """Raises `HostRefused` (400) with llama.cpp's sentence for a schema that the worker could not hold to."""
+    problem = _Checker(schema).problem()
+    if problem:
+        text = f"Field 'json_schema': \"json_schema\": JSON schema conversion failed:\n{problem}"
+        body = '{"error":{"code":400,"message":' + quote(text) + ',"type":"invalid_request_error"}}'
+        raise HostRefused("worker", 400, _plain(body))
+
+
+def _plain(body: str) -> str:
+    """llama.cpp does not escape <, > and & as Go does."""
+    return body.replace("\\u003c", "<").replace("\\u003e", ">").replace("\\u0026", "&")
+
+
+class _Checker:
+    """Walks a schema within bounds; the first problem wins."""
+
+    def __init__(self, root: dict[str, Json]) -> None:
+        self._root, self._nodes = root, 0
+
+    def problem(self) -> str:
+        return self._schema(self._root, 0)
+
+    def _schema(self, schema: Json, depth: int) -> str:
+        self._nodes += 1
+        if isinstance(schema, bool):
+            return ""
+        if not isinstance(schema, dict):
+            return f"Unrecognized schema: {dumps(schema).decode()}"
+        if depth > MAX_DEPTH or self._nodes > MAX_NODES:
+            return "the schema is too large or nested too deeply"
+        return self._type(schema) or self._bounds(schema) or self._reference(schema) or self._children(schema, depth)
+
+    def _type(self, schema: dict[str, Json]) -> str:
+        kind = schema.get("type")
+        kinds = kind if isinstance(kind, list) else [kind] if kind is not None else []
+        unknown = any(item not in _TYPES for item in kinds) or kind == []
+        return f"Unrecognized schema: {_plain(dumps(schema).decode())}" if unknown else ""
+
+    def _bounds(self, schema: dict[str, Json]) -> str:
+        pattern, choices = schema.get("pattern"), schema.get("enum")
+        if pattern is not None and (not isinstance(pattern, str) or len(pattern) > MAX_PATTERN):
+            return f"pattern must be a string of at most {MAX_PATTERN} characters"
+        if choices is not None and (not isinstance(choices, list) or not 0 < len(choices) <= MAX_ENUM):
+            return f"enum must be a list of 1 to {MAX_ENUM} values"
+        for name in _REPEATS:
+            value = schema.get(name)
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if value is not None and not (whole and 0 <= value <= MAX_REPEAT):  # type: ignore[operator]
+                return f"{name} must be a whole number from 0 to {MAX_REPEAT}"
+        return ""
+
+    def _reference(self, schema: dict[str, Json]) -> str:
+        reference = schema.get("$ref")
+        if reference is None:
+            return ""
+        if not isinstance(reference, str) or not reference.startswith("#"):
+            return f"Fetching remote schemas is not supported: {reference}"
+        target: Json = self._root
+        for part in reference.lstrip("#").strip("/").split("/") if reference.strip("#/") else ():
+            name = part.replace("~1", "/").replace("~0", "~")
+            if not isinstance(target, dict) or name not in target:
+                return f"Error resolving ref {reference}: {name} not in {dumps(target).decode()[:200]}"
+            target = target[name]
+        return f"Error resolving ref {reference}: it refers to itself" if target is schema else ""
+
+    def _children(self, schema: dict[str, Json], depth: int) -> str:
+        for name in _LISTS:
+            members = schema.get(name)
+            for member in members if isinstance(members, list) else ():
+                if problem := self._schema(member, depth + 1):
+                    return problem
+        for name in _MAPS:
+            members = schema.get(name)
+            for member in members.values() if isinstance(members, dict) else ():
+                if problem := self._schema(member, depth + 1):
+                    return problem
+        for name in _ONE:
+            if name in schema and (problem := self._schema_or_list(schema[name], depth + 1)):
+                return problem
+        return ""
+
+    def _schema_or_list(self, value: Json, depth: int) -> str:
+        for member in value if isinstance(value, list) else [value]:
+            if problem := self._schema(member, depth):
+                return problem
+        return ""

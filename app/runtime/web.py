@@ -1,0 +1,154 @@
+"""The HTTP side of the supervisor: calls, answers, streams, and noticing a client that leaves.
+
+Plain ASGI. An error before the first byte of a stream has a real status; after it, it is one more line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.core.errors import LoupeError, PayloadTooLarge
+from app.wire.ollama_answers import error_body
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+BODY_LIMIT = 64 << 20  # bytes; Ollama has no limit, and more than this is no request of a person
+JSON = "application/json; charset=utf-8"
+STREAM_ERROR = "application/json"  # as recorded: the stream had already set a type of its own
+NDJSON = "application/x-ndjson"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request: `tail` is what follows a route that ends in a slash."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+    tail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int = 200
+    body: bytes = b""
+    content_type: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A first item of a stream that turns out to be the whole answer (load, unload, render)."""
+
+    body: bytes
+
+
+@dataclass(slots=True)
+class Stream:
+    """Lines to be sent as they come. `late` is set once errors belong to the stream rather than to the request."""
+
+    lines: AsyncGenerator[bytes | Whole, None]
+    late: Callable[[], bool] = field(default=lambda: True)
+
+
+Handler = Callable[[Call], Awaitable[Answer | Stream]]
+
+
+def json_answer(body: bytes, status: int = 200, content_type: str = JSON) -> Answer:
+    return Answer(status, body, content_type)
+
+
+def error_answer(error: LoupeError, content_type: str = JSON) -> Answer:
+    headers = (("retry-after", f"{error.retry_after:.0f}"),) if error.retry_after else ()
+    return Answer(int(error.status), error_body(error.message), content_type, headers)
+
+
+async def read_body(scope: Scope, receive: Receive) -> bytes:
+    """The whole body. Raises `PayloadTooLarge`, and `asyncio.CancelledError` for a client that left meanwhile."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise asyncio.CancelledError
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > BODY_LIMIT:
+            raise PayloadTooLarge(BODY_LIMIT)
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+class Responder:
+    """Sends one answer with the headers that every answer of this server has."""
+
+    def __init__(self, send: Send, common: tuple[tuple[bytes, bytes], ...], *, head: bool) -> None:
+        self._send, self._common, self._head = send, common, head
+        self.started = False
+
+    async def answer(self, answer: Answer) -> None:
+        await self._start(answer.status, answer.content_type, answer.headers, len(answer.body))
+        await self._send({"type": "http.response.body", "body": b"" if self._head else answer.body})
+
+    async def stream(self, stream: Stream) -> None:
+        try:
+            async with aclosing(stream.lines) as lines:
+                async for line in lines:
+                    if isinstance(line, Whole):
+                        await self.answer(json_answer(line.body))
+                        return
+                    if not self.started:
+                        await self._start(200, NDJSON, (), None)
+                    await self._send({"type": "http.response.body", "body": line + b"\n", "more_body": True})
+        except LoupeError as error:
+            if not self.started:
+                await self.answer(error_answer(error, STREAM_ERROR if stream.late() else JSON))
+                return
+            line = error_body(error.message)
+            await self._send({"type": "http.response.body", "body": line + b"\n", "more_body": True})
+        if not self.started:
+            await self._start(200, NDJSON, (), None)
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def _start(
+        self, status: int, content_type: str, more: tuple[tuple[str, str], ...], length: int | None
+    ) -> None:
+        headers = [*self._common, *((name.encode(), value.encode("latin-1")) for name, value in more)]
+        if content_type:
+            headers.append((b"content-type", content_type.encode()))
+        if length is not None and status != 204:
+            headers.append((b"content-length", str(length).encode()))
+        self.started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+async def unless_client_leaves(receive: Receive, work: Awaitable[None]) -> bool:
+    """Runs `work`, and cancels it when the client closes its connection; False then."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101
+    left = False
+
+    async def watch() -> None:
+        nonlocal left
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        left = True
+        task.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        await work
+    except asyncio.CancelledError:
+        if not left or task.uncancel() > 0:
+            raise
+        return False
+    finally:
+        watcher.cancel()
+    return True

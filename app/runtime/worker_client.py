@@ -1,0 +1,158 @@
+"""What the supervisor asks of a worker over HTTP, and the events of a completion.
+
+Every request has a connection of its own (the worker closes a connection after a streamed answer in spite of its
+keep-alive header), and completions are always streamed: only then does a worker notice at once that nobody listens.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from app.core.errors import GenerationFailed, HostRefused
+from app.core.generation import Json
+
+EVENT_LIMIT = 8 << 20  # bytes of one event, as Ollama bounds them
+CONNECT_SECONDS = 5.0
+SILENCE_SECONDS = 600.0  # between two events; in prefill there is one for every physical batch
+STOPPED = (
+    "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error, "
+    "check ollama server logs for details"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One event with text. `probabilities` as llama.cpp gives them: [{token, logprob, top_logprobs}]."""
+
+    text: str
+    probabilities: list[dict[str, Any]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """The last event. Counts include cached prompt tokens, durations do not; nanoseconds."""
+
+    text: str
+    limited: bool
+    prompt_tokens: int
+    prompt_ns: int
+    output_tokens: int
+    output_ns: int
+
+
+class WorkerClient:
+    """Speaks to one worker. Raises `HostRefused` (the worker's status and body) and `GenerationFailed`."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self._url = url
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(force_close=True, limit=0),
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def tokenize(self, text: str, *, add_special: bool = False) -> list[int]:
+        """Token ids; special tokens in the text are recognised."""
+        answer = await self._ask("/tokenize", {"content": text, "add_special": add_special})
+        tokens = answer.get("tokens")
+        return [token for token in tokens if isinstance(token, int)] if isinstance(tokens, list) else []
+
+    async def detokenize(self, tokens: list[int]) -> str:
+        return str((await self._ask("/detokenize", {"tokens": list(tokens)})).get("content", ""))
+
+    async def apply_template(self, messages: list[Json]) -> str:
+        """The prompt that the model file's own chat template makes of `messages`, rendered inside the worker."""
+        return str((await self._ask("/apply-template", {"messages": messages})).get("prompt", ""))
+
+    async def _ask(self, path: str, body: Mapping[str, Json]) -> dict[str, Any]:
+        async with self._sent(path, body) as response:
+            try:
+                answer = json.loads(await response.read())
+            except (ValueError, aiohttp.ClientError, TimeoutError) as error:
+                raise GenerationFailed("worker", STOPPED) from error
+        return answer if isinstance(answer, dict) else {}
+
+    @asynccontextmanager
+    async def _sent(self, path: str, body: Mapping[str, Json]) -> AsyncIterator[aiohttp.ClientResponse]:
+        try:
+            response = await self._session.post(
+                self._url + path, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
+            )
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise GenerationFailed("worker", STOPPED) from error
+        try:
+            if response.status >= 400:
+                text = (await response.content.read(EVENT_LIMIT)).decode("utf-8", "replace").strip()
+                raise HostRefused("worker", response.status, text)
+            yield response
+        except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
+            raise GenerationFailed("worker", f"an error was encountered while running the model: {error}") from error
+        finally:
+            response.close()  # at once, whatever is left: this is how a slot becomes free
+
+    async def complete(self, body: Mapping[str, Json]) -> AsyncGenerator[Piece | Final, None]:
+        """The events of one completion, the last one a `Final`. Close the iterator to stop the worker.
+
+        A stream that ends without a `Final` raises `GenerationFailed`: the worker died.
+        """
+        async with self._sent("/completion", body) as response:
+            async for event in _events(response.content):
+                if event.get("error") is not None:
+                    raise _in_stream(event["error"])
+                if event.get("stop"):
+                    yield _final(event)
+                    return
+                if event.get("content"):
+                    yield Piece(event["content"], event.get("completion_probabilities"))
+        raise GenerationFailed("worker", "an error was encountered while running the model: unexpected EOF")
+
+
+def _in_stream(error: Any) -> GenerationFailed:
+    said = error.get("message") if isinstance(error, dict) else error
+    return GenerationFailed("worker", f"an error was encountered while running the model: {said}")
+
+
+async def _events(content: aiohttp.StreamReader) -> AsyncIterator[dict[str, Any]]:
+    held = b""
+    async for data in content.iter_any():
+        held += data
+        *lines, held = held.split(b"\n")
+        if len(held) > EVENT_LIMIT:
+            raise GenerationFailed("worker", "llama-server response stream event exceeded 8 MB limit")
+        for line in lines:
+            for prefix in (b"data: ", b"error: "):
+                if line.startswith(prefix):
+                    yield _decoded(line[len(prefix) :], failed=prefix == b"error: ")
+
+
+def _decoded(line: bytes, *, failed: bool) -> dict[str, Any]:
+    try:
+        event = json.loads(line)
+    except ValueError as error:
+        raise GenerationFailed("worker", f"error unmarshalling llama-server response: {error}") from error
+    if not isinstance(event, dict):
+        raise GenerationFailed("worker", "error unmarshalling llama-server response: not an object")
+    return {"error": event} if failed and "error" not in event else event
+
+
+def _final(event: dict[str, Any]) -> Final:
+    timings = event.get("timings") or {}
+    return Final(
+        text=event.get("content") or "",
+        limited=event.get("stop_type") == "limit",
+        prompt_tokens=int(timings.get("cache_n", 0)) + int(timings.get("prompt_n", 0)),
+        prompt_ns=int(timings.get("prompt_ms", 0.0) * 1e6),
+        output_tokens=int(timings.get("predicted_n", 0)),
+        output_ns=int(timings.get("predicted_ms", 0.0) * 1e6),
+    )

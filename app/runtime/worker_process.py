@@ -1,0 +1,175 @@
+"""Starting a worker, waiting until its model is loaded, noticing its end, and ending it.
+
+The spawn happens on the thread of the event loop, which lives as long as the supervisor: Linux ties the death
+signal of a child to the thread that started it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from app.core.errors import ModelLoadFailed
+from app.runtime.worker_client import WorkerClient
+from app.runtime.worker_log import WorkerLog
+
+_PROGRAM = Path(__file__).with_name("worker.py")
+_ENVIRONMENT = {
+    "GOMP_SPINCOUNT": "0",  # spinning OpenMP threads on contended cores: 2 tokens a second instead of 50
+    "GGML_NO_BACKTRACE": "1",
+    "LC_ALL": "C.UTF-8",
+}
+_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
+_NO_MMAP, _MMAP = 0, 1
+_SPARE = 16 << 30  # address space beside the machine's memory: code, thread stacks and arenas are only reserved
+_STALL_CHECK = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """`num_ctx` is for each of `parallel` slots; `batch` is the logical and physical batch."""
+
+    model: Path
+    num_ctx: int
+    parallel: int
+    batch: int
+    threads: int
+    shift: bool
+    mmap: bool
+    load_timeout_s: float
+
+
+class Worker:
+    """A process with a loaded model. `died` is set when it has ended, whoever ended it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: WorkerLog) -> None:
+        self._process, self.log = process, log
+        self.died = asyncio.Event()
+        self.client: WorkerClient | None = None
+        self._tasks = [asyncio.create_task(self._read_log()), asyncio.create_task(self._wait())]
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return not self.died.is_set()
+
+    @property
+    def running(self) -> WorkerClient:
+        assert self.client is not None, "the worker is not ready yet"  # noqa: S101
+        return self.client
+
+    async def _read_log(self) -> None:
+        stream = self._process.stderr
+        while stream is not None:
+            try:
+                line = await stream.readline()
+            except ValueError:  # longer than the reader's limit: that much of it is dropped
+                continue
+            if not line:
+                return
+            self.log.feed(line)
+
+    async def _wait(self) -> None:
+        await self._process.wait()
+        self.died.set()
+
+    async def kill(self) -> None:
+        """Ends the process at once: that gives its memory back in 30 ms, and there is nothing in it to save."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self.died.wait()
+        if self.client is not None:
+            await self.client.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def kill_now(self) -> None:
+        """The same without waiting, for a supervisor that is going down itself."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, signal.SIGKILL)
+
+    def why_ended(self) -> str:
+        """The reason a worker is gone, from its log or its exit status."""
+        code = self._process.returncode
+        if code is not None and code < 0 and not self.log.reason:
+            with contextlib.suppress(ValueError):
+                return f"signal: {signal.Signals(-code).name}"
+        return self.log.reason or f"exit status {code}"
+
+
+async def start_worker(config: WorkerConfig, model: str) -> Worker:
+    """Starts a worker and waits for its model. Cancelling ends the process.
+
+    Raises `ModelLoadFailed` with the reason from the worker's log.
+    """
+    key = secrets.token_urlsafe(24)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-I", str(_PROGRAM), str(os.getpid()),
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env=_ENVIRONMENT | {name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+        start_new_session=True,
+    )  # fmt: skip
+    worker = Worker(process, WorkerLog())
+    try:
+        if process.stdin is not None:
+            process.stdin.write(json.dumps(_described(config, key)).encode() + b"\n")
+        url = await _ready(worker, process, config, model)
+        worker.client = WorkerClient(url, key)
+    except BaseException:
+        await asyncio.shield(asyncio.ensure_future(worker.kill()))
+        raise
+    return worker
+
+
+def _described(config: WorkerConfig, key: str) -> dict[str, object]:
+    return {
+        "model": str(config.model),
+        "key": key,
+        "parallel": config.parallel,
+        "num_ctx": config.num_ctx,
+        "batch": config.batch,
+        "threads": config.threads,
+        "shift": config.shift,
+        "load_mode": _MMAP if config.mmap else _NO_MMAP,
+        "checkpoints": 8,
+        "address_space": psutil.virtual_memory().total + psutil.swap_memory().total + _SPARE,
+    }
+
+
+async def _ready(worker: Worker, process: asyncio.subprocess.Process, config: WorkerConfig, model: str) -> str:
+    """The worker's address. It may take as long as it wants, but not stay silent for the load timeout."""
+    if process.stdout is None:
+        raise ModelLoadFailed(model, "no pipe to the worker")
+    reading = asyncio.ensure_future(process.stdout.readline())
+    seen, silent = 0, 0.0
+    try:
+        while True:
+            done, _ = await asyncio.wait({reading}, timeout=_STALL_CHECK)
+            if done:
+                return await _address(reading.result(), worker, model)
+            silent = 0.0 if worker.log.lines_seen != seen else silent + _STALL_CHECK
+            seen = worker.log.lines_seen
+            if silent >= config.load_timeout_s:
+                raise ModelLoadFailed(model, "timed out waiting for llama-server to start - it said nothing more")
+    finally:
+        reading.cancel()
+
+
+async def _address(line: bytes, worker: Worker, model: str) -> str:
+    try:
+        return str(json.loads(line)["url"])
+    except (ValueError, KeyError, TypeError):
+        await worker.died.wait()
+        await asyncio.wait_for(asyncio.shield(worker._tasks[0]), 2)  # its last words
+        raise ModelLoadFailed(model, worker.why_ended()) from None
