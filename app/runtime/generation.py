@@ -16,7 +16,7 @@ from app.core.errors import BadRequest, GenerationFailed, ModelNotFound
 from app.core.generation import Json
 from app.runtime.library import Library, LocalModel
 from app.runtime.options import Sampling, prediction_limit, read_options
-from app.runtime.output_formats import JSON_GRAMMAR, check_schema
+from app.runtime.output_formats import JSON_GRAMMAR, check_schema, literal_grammar
 from app.runtime.prompts import Message, PromptMaker, chat_messages, generate_messages
 from app.runtime.runners import Runner
 from app.runtime.scheduler import Scheduler
@@ -157,7 +157,8 @@ class Generator:
             request["grammar"] = JSON_GRAMMAR
         elif isinstance(form, dict):
             check_schema(form)
-            request["json_schema"] = form
+            grammar = literal_grammar(form)
+            request |= {"json_schema": form} if grammar is None else {"grammar": grammar}
         return request
 
 

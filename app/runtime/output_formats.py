@@ -6,9 +6,10 @@ converter, as recorded in generate_bad_schema.
 
 from __future__ import annotations
 
+import json
+
 from app.core.errors import HostRefused
 from app.core.generation import Json
-from app.wire.go_json import dumps, quote
 
 JSON_GRAMMAR = r"""
 root   ::= object
@@ -30,18 +31,32 @@ _MAPS = ("properties", "$defs", "definitions", "patternProperties", "dependentSc
 _ONE = ("items", "additionalProperties", "additionalItems", "contains", "not", "if", "then", "else")
 
 
+def literal_grammar(schema: dict[str, Json]) -> str | None:
+    """The grammar of `{"const": …}`, or None for any other schema.
+
+    llama.cpp's own converter makes one text of it and leaves the cutting into tokens to the model, and so it was
+    recorded (generate_const); the engine in the worker would force the tokenizer's own cutting. Other constants than
+    this outermost one, inside a larger schema, are left to that engine.
+    """
+    if "const" not in schema:
+        return None
+    text = _json(schema["const"])
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'root ::= "{escaped}"'
+
+
 def check_schema(schema: dict[str, Json]) -> None:
     """Raises `HostRefused` (400) with llama.cpp's sentence for a schema that the worker could not hold to."""
     problem = _Checker(schema).problem()
     if problem:
         text = f"Field 'json_schema': \"json_schema\": JSON schema conversion failed:\n{problem}"
-        body = '{"error":{"code":400,"message":' + quote(text) + ',"type":"invalid_request_error"}}'
-        raise HostRefused("worker", 400, _plain(body))
+        body: Json = {"error": {"code": 400, "message": text, "type": "invalid_request_error"}}
+        raise HostRefused("worker", 400, _json(body))
 
 
-def _plain(body: str) -> str:
-    """llama.cpp does not escape <, > and & as Go does."""
-    return body.replace("\\u003c", "<").replace("\\u003e", ">").replace("\\u0026", "&")
+def _json(value: Json) -> str:
+    """Compact, as llama.cpp prints it (<, > and & as they are)."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 class _Checker:
@@ -58,7 +73,7 @@ class _Checker:
         if isinstance(schema, bool):
             return ""
         if not isinstance(schema, dict):
-            return f"Unrecognized schema: {dumps(schema).decode()}"
+            return f"Unrecognized schema: {_json(schema)}"
         if depth > MAX_DEPTH or self._nodes > MAX_NODES:
             return "the schema is too large or nested too deeply"
         return self._type(schema) or self._bounds(schema) or self._reference(schema) or self._children(schema, depth)
@@ -67,7 +82,7 @@ class _Checker:
         kind = schema.get("type")
         kinds = kind if isinstance(kind, list) else [kind] if kind is not None else []
         unknown = any(item not in _TYPES for item in kinds) or kind == []
-        return f"Unrecognized schema: {_plain(dumps(schema).decode())}" if unknown else ""
+        return f"Unrecognized schema: {_json(schema)}" if unknown else ""
 
     def _bounds(self, schema: dict[str, Json]) -> str:
         pattern, choices = schema.get("pattern"), schema.get("enum")
@@ -92,7 +107,7 @@ class _Checker:
         for part in reference.lstrip("#").strip("/").split("/") if reference.strip("#/") else ():
             name = part.replace("~1", "/").replace("~0", "~")
             if not isinstance(target, dict) or name not in target:
-                return f"Error resolving ref {reference}: {name} not in {dumps(target).decode()[:200]}"
+                return f"Error resolving ref {reference}: {name} not in {_json(target)[:200]}"
             target = target[name]
         return f"Error resolving ref {reference}: it refers to itself" if target is schema else ""
 

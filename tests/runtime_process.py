@@ -1,0 +1,178 @@
+"""`python -m app runtime` as a process of a test, and plain HTTP to it: exact headers, exact lines, a cut connection."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+
+from tests.recordings import FOLDER
+from tests.served import wait_for
+from tests.starter_cache import variant_gguf
+
+ROOT = Path(__file__).parents[1]
+FP16 = "smollm2:135m-instruct-fp16"
+_MODEL = "application/vnd.ollama.image.model"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.body.splitlines() if line]
+
+
+class RuntimeProcess:
+    """A supervisor that is ready. `url` and `pid` are what its ready line says."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process, self.log = process, log
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, f"the runtime did not start:\n{log.read_text()[-2000:]}"
+        ready = json.loads(line)
+        assert ready["ready"] is True
+        self.url, self.pid = ready["url"], ready["pid"]
+        self.port = urlsplit(self.url).port
+
+    def connection(self, timeout: float = 100) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+
+    def send(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Reply:
+        """One exchange, read to its end. `body` is bytes or JSON."""
+        connection = self.connection()
+        try:
+            self._request(connection, method, path, body, headers)
+            answer = connection.getresponse()
+            named = {name.lower(): value for name, value in answer.getheaders()}
+            return Reply(answer.status, named, answer.read())
+        finally:
+            connection.close()
+
+    def open(self, path: str, body: Any) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        """A streamed answer that has begun; closing the connection is leaving."""
+        connection = self.connection()
+        self._request(connection, "POST", path, body, None)
+        return connection, connection.getresponse()
+
+    def start(self, path: str, body: Any) -> http.client.HTTPConnection:
+        """A request that was sent and not waited for."""
+        connection = self.connection()
+        self._request(connection, "POST", path, body, None)
+        return connection
+
+    @staticmethod
+    def _request(
+        connection: http.client.HTTPConnection, method: str, path: str, body: Any, headers: Mapping[str, str] | None
+    ) -> None:
+        content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        given = dict(headers or {})
+        connection.putrequest(method, path, skip_host="Host" in given, skip_accept_encoding=True)
+        for name, value in given.items():
+            connection.putheader(name, value)
+        if content or method in ("POST", "DELETE"):
+            connection.putheader("Content-Length", str(len(content)))
+        connection.endheaders(content)
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes under the supervisor that run a model."""
+        return [child for child in _children(self.pid) if any("worker.py" in word for word in _words(child))]
+
+    def one_worker(self) -> psutil.Process:
+        return wait_for("a worker", self.workers)[0]
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
+        return []
+
+
+def is_gone(pid: int) -> bool:
+    """No such process, or only its exit status is left."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def command(store: Path, port: int = 0) -> list[str]:
+    return [sys.executable, "-m", "app", "runtime", "--port", str(port), "--store", str(store)]
+
+
+@contextmanager
+def runtime(store: Path, log: Path, **environment: str) -> Iterator[RuntimeProcess]:
+    """A supervisor over `store`, ended by its own pid."""
+    with log.open("ab") as sink:
+        process = subprocess.Popen(
+            command(store), cwd=ROOT, env=os.environ | environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sink,
+        )  # fmt: skip
+    try:
+        yield RuntimeProcess(process, log)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+        process.wait(10)
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+def install_recorded(store_folder: Path, recorded: str, *, tag: str = "fp16", name: str | None = None) -> None:
+    """Puts a model of the recorded store into `store_folder`, with our file of the variant `tag` as its model layer.
+
+    `recorded` names a file under tests/data/ollama/store; `name` gives the model another name.
+    """
+    from app.runtime.manifests import Layer
+    from app.runtime.model_store import ModelStore
+
+    store = ModelStore(store_folder)
+    data = json.loads((FOLDER / "store" / f"{recorded}.json").read_text())
+    manifest = json.loads(data["manifest_text"])
+    blobs = {digest: text.encode() for digest, text in data["small_blobs"].items()}
+    file = variant_gguf(tag)
+    model = Layer(f"sha256:{file.name.removeprefix('sha256-')}", file.stat().st_size, _MODEL)
+    store.prepare()
+    target = store.blob_path(model.digest)
+    if not target.exists():
+        target.hardlink_to(file) if target.parent.stat().st_dev == file.stat().st_dev else store.add_blob(file)
+    layers = [
+        Layer(model.digest, model.size, _MODEL, layer.get("from", ""))
+        if layer["mediaType"] == _MODEL
+        else Layer(store.add_blob(blobs[layer["digest"]]).digest, layer["size"], layer["mediaType"], layer.get("from", ""))
+        for layer in manifest["layers"]
+    ]
+    config = blobs[manifest["config"]["digest"]]
+    if tag != "fp16":
+        config = config.replace(b'"F16"', json.dumps(tag.replace("q", "Q", 1)).encode())
+    host, namespace, model_name, model_tag = recorded.split("__")
+    wanted = name or f"{host}/{namespace}/{model_name}:{model_tag}"
+    store.write_manifest(wanted, store.add_blob(config), layers)
