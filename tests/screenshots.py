@@ -96,8 +96,9 @@ def served(scene: str) -> Iterator[str]:
     try:
         yield next(line.strip() for line in process.stdout if line.startswith("http"))
     finally:
-        process.stdin.close()
+        process.stdin.close()  # which ends it
         process.wait(20)
+        process.stdout.close()
 
 
 def settle(page: Page) -> None:

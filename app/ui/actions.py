@@ -67,7 +67,7 @@ def _create(model: str) -> str:
         access.services().history.create(access.principal(), model=model, system=state.system, options=state.options)
     )
     open_chat(created.id)
-    state.model, state.system, state.prompt, state.options = "", "", "", {}
+    state.model, state.system, state.options = "", "", {}
     return created.id
 
 

@@ -13,6 +13,7 @@ from app.ui import access, bridge
 from app.ui.state import chat_state, open_chat_id
 
 FAVOURITE_BITS = 5.0  # what a new chat takes where nothing was chosen: near 5 bits most models lose little
+SMALL_MODEL_BITS = 8.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +86,14 @@ def default_model(catalog: CatalogView, rows: tuple[ConversationRow, ...]) -> st
     names = {v.name for v in ready}
     used = next((row.model for row in rows if row.model in names), "")
     loaded = next((v.name for v in ready if v.loaded), "")
-    nearest = min(ready, key=lambda v: (abs((v.bpw or 16.0) - FAVOURITE_BITS), v.size), default=None)
+    nearest = min(ready, key=lambda v: (abs((v.bpw or 16.0) - _favourite_bits(v)), v.size), default=None)
     return used or loaded or (nearest.name if nearest else "")
+
+
+def _favourite_bits(variant: CatalogVariant) -> float:
+    """Quantizing hurts small models most, and there is little to save: below a billion weights, take eight bits."""
+    weights = variant.size * 8 / (variant.bpw or 16.0)
+    return FAVOURITE_BITS if weights >= 1e9 else SMALL_MODEL_BITS
 
 
 def _chats(variant: CatalogVariant) -> bool:

@@ -19,6 +19,7 @@ JOINER = "\u2060"
 _IMAGE = re.compile(r"!(?=\\*\[)")
 # An image needs an address: inline `](`, full or collapsed reference `][`, or a definition `]:` for a shortcut one.
 # Without any of the three, `![` is only text (`vec![0; 4]`), and stays exact for those who copy it.
+_PLAIN_IMAGE = re.compile(r"!\[(?P<alt>[^\[\]\n]*)\](?=\([^()\s]+\))")
 _ADDRESSED = re.compile(r"\]\s*[(\[:]")
 _FENCE_LINE = re.compile(r"^(?P<lead>[^\n]*?(?:`{3,}|~{3,}))(?P<info>[^\n]*)$", re.MULTILINE)
 _DIRECTIVE = re.compile(r":(?=[A-Za-z][\w-]*\[|material/|streamlit:)")
@@ -41,11 +42,16 @@ def _without_mermaid(match: re.Match[str]) -> str:
 
 
 def _outside_code_spans(text: str) -> str:
-    """Break directives, but leave what is quoted as code as it is (no harm there: it is not parsed)."""
+    """Tame images and directives, but leave what is quoted as code as it is (no harm there: it is not parsed)."""
     parts: list[str] = []
     at = 0
     for span in _CODE_SPAN.finditer(text):
-        parts += [_DIRECTIVE.sub(":" + JOINER, text[at : span.start()]), span.group()]
+        parts += [_tamed(text[at : span.start()]), span.group()]
         at = span.end()
-    parts.append(_DIRECTIVE.sub(":" + JOINER, text[at:]))
-    return "".join(parts)
+    return "".join([*parts, _tamed(text[at:])])
+
+
+def _tamed(prose: str) -> str:
+    """An image becomes a link that says what it is. What this misses, `neutralise` still breaks."""
+    linked = _PLAIN_IMAGE.sub(lambda match: f"[image: {match['alt'] or 'without a name'}]", prose)
+    return _DIRECTIVE.sub(":" + JOINER, linked)

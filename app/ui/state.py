@@ -24,7 +24,6 @@ class ChatState:
 
     model: str = ""
     system: str = ""
-    prompt: str = ""
     options: dict[str, Json] = field(default_factory=dict)
     queued: str = ""  # sent while an answer was running; goes out when that is done
     editing: str = ""  # id of the message being edited

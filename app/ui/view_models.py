@@ -21,8 +21,8 @@ def duration(seconds: float | None) -> str:
     """8 ms, 1.24 s, 14.2 s, 3 min 05 s, 2 h 07 min."""
     if seconds is None or not math.isfinite(seconds) or seconds < 0:
         return UNKNOWN
-    if seconds < 0.0095:
-        return f"{seconds * 1000:.1f} ms" if 0 < seconds < 0.00095 else f"{seconds * 1000:.0f} ms"
+    if 0.00005 <= seconds < 0.00095:
+        return f"{seconds * 1000:.1f} ms"
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 9.995:
@@ -151,6 +151,8 @@ SPAN_LABELS = {
 def waterfall(spans: Sequence[Span], usage: Usage | None) -> tuple[Bar, ...]:
     """The rows for queue, load, prefill, decode and whatever else took part, on one time axis."""
     known = [span for span in spans if span.name.replace(" ", "_") in SPAN_LABELS]
+    if {"load", "prefill"} & {span.name for span in known}:  # the wait for the first token is these two
+        known = [span for span in known if span.name.replace(" ", "_") != "first_token"]
     end = max((span.end for span in known), default=0.0)
     if end <= 0:
         return ()

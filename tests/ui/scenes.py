@@ -109,6 +109,17 @@ def stopped(services: FakeServices) -> str:
     return address
 
 
+def hostile(services: FakeServices) -> str:
+    """An answer that tries to make the page load something."""
+    _loaded(services)
+    services.model.script = lambda _: [
+        "![a picture](https://example.org/a.png) ![b][c]\n\n[c]: https://example.org/b.png\n\n"
+        '- x\n\n    ```mermaid\n    flowchart TD\n      A@{ img: "https://example.org/c.png" }\n    ```\n\n'
+        "<img src=https://example.org/d.png> after the image"
+    ]
+    return f"/?chat={services.ask('Show me a picture')}"
+
+
 def missing(services: FakeServices) -> str:
     _loaded(services)
     services.ask("What is the capital of France?")
@@ -213,7 +224,7 @@ def models_offline(services: FakeServices) -> str:
 SCENES: dict[str, Scene] = {
     scene.__name__: scene
     for scene in (
-        empty, chat, streaming, queued, loading, error, load_error, stopped, missing, offline, no_models, being_made,
-        first_start, models, models_made, models_failed, models_empty, models_offline,
+        empty, chat, streaming, queued, loading, error, load_error, stopped, hostile, missing, offline, no_models,
+        being_made, first_start, models, models_made, models_failed, models_empty, models_offline,
     )
 }  # fmt: skip

@@ -42,7 +42,9 @@ async def serve(scene: str, services: FakeServices) -> None:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", int(os.environ.get("SCENE_PORT", "0"))))
     listener.listen(64)
-    server = uvicorn.Server(uvicorn.Config(application(services), log_level="warning", ws="websockets-sansio"))
+    server = uvicorn.Server(
+        uvicorn.Config(application(services), log_level="warning", ws="websockets-sansio", timeout_graceful_shutdown=1)
+    )
 
     def end_with_parent() -> None:
         sys.stdin.read()

@@ -79,6 +79,16 @@ def test_offline_says_how_to_start_the_host(services: FakeServices, open_screen:
     assert "ollama serve" in text_of(calm(open_screen("models")))
 
 
+def test_a_host_that_fails_in_the_middle_is_not_taken_for_an_empty_one(
+    services: FakeServices, open_screen: Open
+) -> None:
+    services.pool.hosts = (HostStatus(OLLAMA, HostState.HEALTHY),)
+    services.catalog.view = CatalogView((), services.pool.hosts, ("the model host ollama does not answer",))
+    words = text_of(calm(open_screen("models")))
+    assert "The model host ollama does not answer." in words
+    assert "ollama pull" not in words
+
+
 def test_what_could_not_be_read_is_named(services: FakeServices, open_screen: Open) -> None:
     services.catalog.view = CatalogView((smollm2(),), services.pool.hosts, ("broken:latest: the file ends too early",))
     assert "broken:latest: the file ends too early" in text_of(calm(open_screen("models")))

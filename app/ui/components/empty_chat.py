@@ -6,8 +6,8 @@ from html import escape
 
 import streamlit as st
 
-from app.core.hosts import HostState
-from app.ui import access, actions
+from app.models.catalog import ANSWERING, CatalogView
+from app.ui import access, actions, notices
 from app.ui import view_models as vm
 from app.ui.chat_view import ChatView
 
@@ -25,7 +25,7 @@ def show(view: ChatView) -> None:
         elif view.catalog.families or any(job.active for job in access.services().jobs.list()):
             _being_made()
         else:
-            no_models()
+            no_models(view.catalog)
 
 
 def _ready(view: ChatView) -> None:
@@ -52,11 +52,15 @@ def _being_made() -> None:
     )
 
 
-def no_models() -> None:
-    """Hosts answer, and have nothing to answer with; or none answers, which the strip already says."""
-    answering = any(h.state in (HostState.HEALTHY, HostState.BUSY) for h in access.services().pool.statuses())
-    if not answering:
-        st.html('<div class="lp-hello"><h1>Waiting for a model host</h1><p>This page goes on by itself.</p></div>')
+def no_models(catalog: CatalogView) -> None:
+    """Hosts answer, and have nothing to answer with; or none answers, which the strip says as soon as that is sure."""
+    answering = any(host.state in ANSWERING for host in access.services().pool.statuses())
+    if not answering or catalog.problems:
+        told = notices.sentence(catalog.problems[0]) if answering else ""
+        st.html(
+            '<div class="lp-hello"><h1>Waiting for a model host</h1>'
+            f"<p>{escape(told)} This page goes on by itself.</p></div>"
+        )
         return
     st.html(
         '<div class="lp-hello"><h1>No model yet</h1><p>Ollama answers, but has no models. Get one, '

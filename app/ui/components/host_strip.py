@@ -12,13 +12,13 @@ import streamlit as st
 
 from app.core.errors import LoupeError
 from app.core.hosts import HostState, HostStatus
+from app.models.catalog import ANSWERING
 from app.services.jobs import JobState, JobView
 from app.ui import access, actions, bridge
 from app.ui import view_models as vm
 from app.ui.state import dismissed_jobs
 
 LOOK_SECONDS = 2.0
-UP = (HostState.HEALTHY, HostState.BUSY)
 
 
 def show() -> None:
@@ -59,7 +59,7 @@ def _strip(drawn: tuple[Any, ...]) -> None:
 def host_words(hosts: tuple[HostStatus, ...]) -> tuple[str, str] | None:
     """(what is wrong, what to do as HTML) where a host does not answer; None where all is well."""
     down = [host for host in hosts if host.state in (HostState.OFFLINE, HostState.MISCONFIGURED)]
-    if any(host.state in UP for host in hosts):
+    if any(host.state in ANSWERING for host in hosts):
         if not down:
             return None
         names = ", ".join(host.address.name for host in down)

@@ -28,10 +28,11 @@ def show() -> None:
             catalog = bridge.call(access.services().catalog.snapshot())
         with st.container(key="models", gap="medium"):
             if not catalog.families:
-                empty_chat.no_models()
+                empty_chat.no_models(catalog)
             for family in catalog.families:
                 _family(family, several_hosts=len(catalog.hosts) > 1)
-            _problems(catalog)
+            if catalog.families:
+                _problems(catalog)
         _carry_out()
 
 

@@ -16,7 +16,7 @@ NOW = datetime(2026, 5, 14, 12, 0, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0.0, "0 ms"), (0.0004, "0.4 ms"), (0.008, "8 ms"), (0.42, "420 ms"), (0.9996, "1.00 s"), (1.24, "1.24 s"),
+        (0.0, "0 ms"), (0.00002, "0 ms"), (0.0004, "0.4 ms"), (0.008, "8 ms"), (0.42, "420 ms"), (0.9996, "1.00 s"), (1.24, "1.24 s"),
         (14.23, "14.2 s"), (59.96, "1 min 00 s"), (185, "3 min 05 s"), (3599.7, "1 h 00 min"), (7620, "2 h 07 min"),
         (None, "–"), (-1, "–"), (float("nan"), "–"),
     ],
@@ -88,6 +88,12 @@ def test_the_waterfall_puts_every_layer_on_one_axis() -> None:
         ("Prefill", 60.0, 10.0, "500 ms"), ("Decode", 70.0, 30.0, "1.50 s"),
     ]  # fmt: skip
     assert bars[3].note == "60 tokens, 40.0 tok/s"
+
+
+def test_the_wait_for_the_first_token_is_not_told_twice() -> None:
+    spans = (Span("first_token", 0.0, 1.0), Span("prefill", 0.0, 1.0))
+    assert [bar.label for bar in vm.waterfall(spans, None)] == ["Prefill"]
+    assert [bar.label for bar in vm.waterfall(spans[:1], None)] == ["First token"]
 
 
 def test_no_spans_no_waterfall() -> None:
