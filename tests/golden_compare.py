@@ -98,11 +98,22 @@ def _same_list(recorded: list[Any], ours: list[Any], where: str, skipped: set[st
         assert len(ours) == len(recorded) - 1 + int(cut[1]), f"{where}: {len(ours)} elements"
         recorded, ours = recorded[:-1], ours[: len(recorded) - 1]
     assert len(ours) == len(recorded), f"{where}: {len(ours)} elements, recorded {len(recorded)}: {str(ours)[:200]}"
-    if where.endswith("top_logprobs"):  # neighbours within the tolerance may stand the other way round
-        ours = sorted(ours, key=lambda entry: entry["token"])
-        recorded = sorted(recorded, key=lambda entry: entry["token"])
+    if where.endswith("top_logprobs"):
+        _same_alternatives(recorded, ours, where)
+        return
     for index, (theirs, mine) in enumerate(zip(recorded, ours, strict=True)):
         _same(theirs, mine, f"{where}[{index}]", skipped)
+
+
+def _same_alternatives(recorded: list[Any], ours: list[Any], where: str) -> None:
+    """Neighbours within the tolerance may stand the other way round, also over the edge of the list."""
+    mine, theirs = ({entry["token"]: entry for entry in entries} for entries in (ours, recorded))
+    for token in mine.keys() & theirs.keys():
+        _same(theirs[token], mine[token], f"{where}[{token!r}]", set())
+    edge = min(entry["logprob"] for entry in recorded)
+    for token in mine.keys() ^ theirs.keys():
+        strayed = (mine.get(token) or theirs[token])["logprob"]
+        assert math.isclose(strayed, edge, abs_tol=_LOGPROB_TOLERANCE), f"{where}: {token!r} at {strayed}, edge {edge}"
 
 
 def _same_tensors(recorded: list[Any], ours: list[Any], where: str) -> None:
