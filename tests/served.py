@@ -107,7 +107,7 @@ def gone(processes: list[psutil.Process]) -> bool:
 def served_app(data: Path, port: int | None = None, **environment: str) -> Iterator[Served]:
     """`python -m app serve`; not waited for. Ended hard at the end if the test did not."""
     port = port or free_port()
-    data.mkdir(parents=True, exist_ok=True)
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
     app = Served(
         ["serve"], {"LOUPE_PORT": str(port), "LOUPE_DATA": str(data), **environment}, data.parent / "serve.log",
         f"http://127.0.0.1:{port}",

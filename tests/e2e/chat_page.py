@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from playwright.sync_api import expect
 
+from tests.served import wait_for
+
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
@@ -30,6 +32,10 @@ class ChatPage:
         return self.page.locator("[class*='st-key-answer-']")
 
     @property
+    def questions(self) -> Locator:
+        return self.page.locator(".lp-ask")
+
+    @property
     def answer(self) -> Locator:
         """The newest one."""
         return self.answers.last
@@ -40,13 +46,15 @@ class ChatPage:
 
     def ask(self, text: str) -> None:
         """Types a question, sends it, and returns when it stands in the conversation."""
+        before = self.questions.count()
         self.composer.fill(text)
         self.composer.press("Enter")
-        expect(self.page.locator(".lp-ask", has_text=text).last).to_be_visible(timeout=SECONDS)
+        expect(self.questions).to_have_count(before + 1, timeout=SECONDS)
+        expect(self.answers).to_have_count(before + 1, timeout=SECONDS)
 
     def read(self) -> str:
         """The newest answer's text, when it is complete."""
-        expect(self.page.get_by_role("button", name="Regenerate")).to_be_visible(timeout=3 * SECONDS)
+        expect(self.answer.get_by_role("button", name="Regenerate")).to_be_visible(timeout=3 * SECONDS)
         return self.answer.inner_text()
 
     def footer(self) -> str:
@@ -54,14 +62,7 @@ class ChatPage:
 
     def wait_for_text(self, length: int) -> str:
         """The newest answer's text so far, when it has at least `length` characters."""
-        self.page.wait_for_function(
-            """length => {
-                const all = document.querySelectorAll("[class*='st-key-answer-']");
-                return all.length && all[all.length - 1].innerText.length >= length;
-            }""",
-            arg=length, timeout=SECONDS,
-        )  # fmt: skip
-        return self.answer.inner_text()
+        return str(wait_for(f"{length} characters", lambda: len(text := self.answer.inner_text()) >= length and text, 60))
 
     def choose_variant(self, label: str) -> None:
         self.page.locator(".st-key-variant button").first.click()
@@ -72,7 +73,7 @@ class ChatPage:
 
     def set_parameter(self, label: str, value: str) -> None:
         self.page.locator(".st-key-parameters button").first.click()
-        field = self.page.get_by_label(label, exact=False).first
+        field = self.page.get_by_role("spinbutton", name=label)
         field.fill(value)
         field.press("Enter")
         self.page.keyboard.press("Escape")

@@ -22,7 +22,7 @@ from tests.starter_cache import linked_store
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-TAGS = ("fp16", "q8_0", "q4_0")
+TAGS = ("fp16", "q8_0", "q4_K_M")
 QUESTION = "What is the capital of France?"
 LONG = "Write a very long story about a lighthouse keeper, in many paragraphs."
 
@@ -32,6 +32,7 @@ def loupe(where: str, folder: Path) -> Iterator[tuple[Served, dict[str, str]]]:
     """A running Loupe with the ladder in its own runtime, or in a separate server; and how to start it again."""
     environment = {"LOUPE_STARTER": "off"}
     if where == "embedded":
+        (folder / "data").mkdir(mode=0o700)
         linked_store(folder / "data" / "models", TAGS)
         with served_app(folder / "data", **environment) as app:
             yield app, environment
@@ -54,22 +55,25 @@ def test_ask_stop_switch_reload_and_survive_a_kill(where: str, tmp_path: Path, p
         chat = ChatPage(page, app.url)
         chat.open()
         chat.set_parameter("Temperature", "0")
+        chat.set_parameter("Longest answer", "600")  # so small a model may never end by itself
 
         chat.ask(QUESTION)
         assert "Paris" in chat.read()
         assert "TTFT" in chat.footer() and "tok/s" in chat.footer()
         chat_id = chat.chat_id()
 
+        assert "Q8_0" in chat.footer()  # what a new chat with so small a model begins with
+
+        chat.choose_variant("F16")
+        chat.ask(QUESTION)
+        assert "Paris" in chat.read()
+        assert "F16" in chat.footer()
+
         chat.ask(LONG)
         part = chat.wait_for_text(80)
         chat.stop_button.click()
         wait_for("the slot to be free within a second of Stop", lambda: running(app) == 0, 1.0, every=0.01)
         assert len(chat.read()) >= len(part) - 40  # the waiting line is gone, the text is not
-
-        chat.choose_variant("Q8_0")
-        chat.ask(f"Once more: {QUESTION}")
-        assert "Paris" in chat.read()
-        assert "Q8_0" in chat.footer()
 
         chat.ask(LONG)
         part = chat.wait_for_text(120)

@@ -54,12 +54,17 @@ def view(*variants: CatalogVariant) -> CatalogView:
 
 
 def test_a_new_chat_takes_the_variant_near_five_bits_that_can_talk() -> None:
-    some = [CatalogVariant(f"m:{bits}", "", bpw=bits) for bits in (16.0, 8.5, 4.9, 2.6)]
+    some = [CatalogVariant(f"m:{bits}", "", size=int(8e9 * bits / 8), bpw=bits) for bits in (16.0, 8.5, 4.9, 2.6)]
     assert default_model(view(*some), ()) == "m:4.9"
     embedder = CatalogVariant("e:5", "", bpw=5.0, capabilities=("embedding",))
     unfinished = CatalogVariant("u:5", "", bpw=5.0, state="making")
     assert default_model(view(embedder, unfinished, some[0]), ()) == "m:16.0"
     assert default_model(view(), ()) == ""
+
+
+def test_a_small_model_is_taken_at_eight_bits() -> None:
+    some = [CatalogVariant(f"m:{bits}", "", size=int(135e6 * bits / 8), bpw=bits) for bits in (16.0, 8.5, 4.9)]
+    assert default_model(view(*some), ()) == "m:8.5"
 
 
 def test_the_pages_script_is_one_module_with_one_default_export() -> None:
