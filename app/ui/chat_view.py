@@ -39,6 +39,11 @@ class ChatView:
         """The id of the newest message where that is an answer, "" otherwise."""
         return self.messages[-1].id if self.messages and self.messages[-1].role == "assistant" else ""
 
+    @property
+    def last_finished(self) -> str:
+        """The newest answer that is whole. It keeps its shape while the next one is written (see `transcript`)."""
+        return next((m.id for m in reversed(self.messages) if m.role == "assistant" and not self.is_live(m)), "")
+
     def is_live(self, message: StoredMessage) -> bool:
         return self.live is not None and message.id == self.live.message_id
 

@@ -51,8 +51,11 @@ def _question(view: ChatView, message: StoredMessage) -> None:
         _edit(message)
         return
     with st.container(key=f"ask-{message.id}", horizontal=True, horizontal_alignment="right", gap="xsmall"):
+        # A place that is always there: what stands after it must not move while an answer is written, because
+        # the page keeps an element that has lost its place until the run has ended.
+        place = st.empty()
         if message.id == view.last_question:
-            st.button(
+            place.button(
                 "Edit", icon=":material/edit:", type="tertiary", key=f"edit-{message.id}",
                 help="Change this question and ask again", on_click=actions.begin_edit, args=(message.id,),
             )  # fmt: skip
@@ -75,7 +78,7 @@ def _answer(view: ChatView, message: StoredMessage) -> None:
             thoughts.html(thinking_html(message.thinking))
         blocks = finished(message.content)
         with st.container(gap="small"):
-            for block in blocks if last else merged(blocks):
+            for block in blocks if message.id == view.last_finished else merged(blocks):
                 draw_block(block)
         if message.state is MessageState.ERROR:
             told = notices.stored(message.answer.error_code, message.error, began=bool(message.content))
@@ -87,8 +90,9 @@ def _answer(view: ChatView, message: StoredMessage) -> None:
 def _foot(view: ChatView, message: StoredMessage, last: bool) -> None:
     with st.container(key=f"foot-{message.id}", horizontal=True, gap="xsmall", vertical_alignment="top", wrap=False):
         answer_footer.show(message, view.label(message.model))
+        place = st.empty()
         if last and not view.live and message.state is not MessageState.ERROR:
-            st.button(
+            place.button(
                 "Regenerate", icon=":material/refresh:", type="tertiary", key=f"again-{message.id}",
                 help="Answer the question once more, with the variant chosen below", on_click=actions.regenerate,
             )  # fmt: skip
