@@ -22,6 +22,7 @@ from tests.starter_cache import linked_store
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+pytestmark = pytest.mark.timeout(400)
 TAGS = ("fp16", "q8_0", "q4_K_M")
 QUESTION = "What is the capital of France?"
 LONG = "Write a very long story about a lighthouse keeper, in many paragraphs."

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
+import pytest
 
 from tests.e2e.chat_page import ChatPage
 from tests.served import gone, http, served_app, wait_for
@@ -21,6 +22,7 @@ from tests.starter_cache import linked_store
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+pytestmark = pytest.mark.timeout(300)
 TRIALS = int(os.environ.get("KILL_TRIALS", "4"))  # docs/development.md gives the command for thirty
 LONG = "Write a very long story about a lighthouse keeper, in many paragraphs."
 MODEL = "smollm2:135m-instruct-q8_0"
@@ -33,6 +35,7 @@ def data_with_models(folder: Path) -> Path:
     return data
 
 
+@pytest.mark.timeout(120 + 20 * TRIALS)
 def test_kill_9_loses_no_question_that_was_taken_and_leaves_no_process(tmp_path: Path, page: Page) -> None:
     data, rng, asked = data_with_models(tmp_path), random.Random(4), []
     for trial in range(TRIALS):
