@@ -91,6 +91,7 @@ class _Gathered:
     infos: dict[str, list[tuple[ModelInfo, str]]] = field(default_factory=dict)  # by digest, with the host
     loaded: dict[str, LoadedModel] = field(default_factory=dict)  # by digest
     problems: list[str] = field(default_factory=list)
+    heard: int = 0  # hosts that answered
 
 
 class Catalog:
@@ -107,11 +108,16 @@ class Catalog:
         self._lock = asyncio.Lock()
 
     async def snapshot(self) -> CatalogView:
-        """The present view, at most a second old. Never raises for a host that fails: it is named in `problems`."""
+        """The present view, at most a second old. Never raises for a host that fails: it is named in `problems`.
+
+        While no host answers at all, the models last seen stay in the view (none of them loaded): a host that is
+        started again has them still, and a list that empties itself for a moment helps nobody.
+        """
         async with self._lock:
             if self._clock.monotonic() - self._seen_at > FRESH_SECONDS:
                 gathered = await self._gather()
-                self._view = CatalogView(self._families(gathered), self._fleet.statuses(), tuple(gathered.problems))
+                families = self._families(gathered) if gathered.heard else _remembered(self._view.families)
+                self._view = CatalogView(families, self._fleet.statuses(), tuple(gathered.problems))
                 self._seen_at = self._clock.monotonic()
             return self._view
 
@@ -147,6 +153,7 @@ class Catalog:
         except LoupeError as error:
             gathered.problems.append(error.message)
             return
+        gathered.heard += 1
         for info in models:
             gathered.infos.setdefault(info.digest, []).append((info, name))
         gathered.loaded |= {model.digest: model for model in loaded}
@@ -224,6 +231,13 @@ class Catalog:
             defaults=parse_parameters(detail.parameters),
             capabilities=detail.capabilities or rows[0][0].capabilities,
         )
+
+
+def _remembered(families: tuple[CatalogFamily, ...]) -> tuple[CatalogFamily, ...]:
+    return tuple(
+        replace(family, variants=tuple(replace(variant, loaded=None) for variant in family.variants))
+        for family in families
+    )
 
 
 def _is_full(variant: Variant) -> bool:

@@ -103,6 +103,21 @@ async def test_a_host_that_fails_is_named_and_the_others_are_still_listed() -> N
     assert view.families and any("bad does not answer" in problem for problem in view.problems)
 
 
+async def test_while_no_host_answers_the_models_last_seen_stay_and_none_is_loaded() -> None:
+    host = RecordedHost()
+    host.loaded_list = [loaded_model(STARTER_REFERENCE, host.model_list[0].digest)]
+    catalog, clock = catalog_of(host)
+    before = await catalog.snapshot()
+    host.down = HostUnreachable("one")
+    clock.advance(2)
+    after = await catalog.snapshot()
+    assert [f.title for f in after.families] == [f.title for f in before.families] != []
+    assert not any(v.loaded for f in after.families for v in f.variants) and after.problems
+    host.down, host.model_list = None, []
+    clock.advance(2)
+    assert (await catalog.snapshot()).families == ()
+
+
 async def test_a_model_that_cannot_be_shown_is_listed_with_what_is_known() -> None:
     host = RecordedHost()
     host.model_list = host.model_list[:1]
