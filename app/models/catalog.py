@@ -117,6 +117,7 @@ class Catalog:
             if self._clock.monotonic() - self._seen_at > FRESH_SECONDS:
                 gathered = await self._gather()
                 families = self._families(gathered) if gathered.heard else _remembered(self._view.families)
+                families = tuple(with_making(families, self._making()))
                 self._view = CatalogView(families, self._fleet.statuses(), tuple(gathered.problems))
                 self._seen_at = self._clock.monotonic()
             return self._view
@@ -189,8 +190,7 @@ class Catalog:
             for info, _ in rows:
                 counts.setdefault(parse_name(info.name).folded, set()).add(digest)
         conflicts = {name for name, digests in counts.items() if len(digests) > 1}
-        families = [self._family(family, gathered, conflicts) for family in group(facts)]
-        return tuple(with_making(families, self._making()))
+        return tuple(self._family(family, gathered, conflicts) for family in group(facts))
 
     def _family(self, family: Family, gathered: _Gathered, conflicts: set[tuple[str, ...]]) -> CatalogFamily:
         first = gathered.infos[family.variants[0].digest][0][0]
@@ -235,8 +235,9 @@ class Catalog:
 
 def _remembered(families: tuple[CatalogFamily, ...]) -> tuple[CatalogFamily, ...]:
     return tuple(
-        replace(family, variants=tuple(replace(variant, loaded=None) for variant in family.variants))
+        replace(family, variants=variants)
         for family in families
+        if (variants := tuple(replace(v, loaded=None) for v in family.variants if v.state == "ready"))
     )
 
 
