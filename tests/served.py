@@ -38,7 +38,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def http(url: str, body: Any = None, *, method: str | None = None, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
+def http(
+    url: str, body: Any = None, *, method: str | None = None, headers: Mapping[str, str] | None = None
+) -> tuple[int, bytes]:
     """One plain request; error statuses are answers, a refused connection is (0, b"")."""
     data = json.dumps(body).encode() if body is not None else None
     request = urllib.request.Request(url, data=data, headers=dict(headers or {}), method=method)

@@ -39,8 +39,7 @@ class StarterProcess:
         reader = asyncio.create_task(_keep_tail(process, tail))
         try:
             problem = ""
-            assert process.stdout is not None
-            async for line in process.stdout:
+            async for line in _lines(process.stdout):
                 step = json.loads(line)
                 if step["phase"] == "error":
                     problem = step.get("message", "")
@@ -59,9 +58,15 @@ class StarterProcess:
             await _end(process)
 
 
+def _lines(stream: asyncio.StreamReader | None) -> asyncio.StreamReader:
+    """The pipe that was asked for when the process was started."""
+    if stream is None:
+        raise StoreError("the process that makes the starter models has no output to read")
+    return stream
+
+
 async def _keep_tail(process: asyncio.subprocess.Process, tail: deque[str]) -> None:
-    assert process.stderr is not None
-    async for line in process.stderr:
+    async for line in _lines(process.stderr):
         tail.append(line.decode(errors="replace").rstrip())
 
 

@@ -15,7 +15,7 @@ import httpx
 from app.core.errors import HostError, HostProtocolError, HostTimeout, HostUnreachable
 
 CONNECT_SECONDS = 2.0
-"""The default of the only timeout that is given to the client libraries; all others are ours and raise `HostTimeout`."""
+"""Default of the only timeout that is given to the client libraries; all others are ours and raise `HostTimeout`."""
 
 Told = Callable[[str, BaseException], HostError]
 

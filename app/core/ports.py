@@ -57,9 +57,7 @@ class Backend(Protocol):
         """A short request passed through unread (tags, show, copy, delete …), error statuses included."""
         ...
 
-    def forward_stream(
-        self, method: str, path: str, body: bytes | AsyncIterator[bytes]
-    ) -> AsyncGenerator[bytes, None]:
+    def forward_stream(self, method: str, path: str, body: bytes | AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         """A long management request (pull, create …): the host's NDJSON lines, without newlines, as they come.
 
         Raises `HostRefused` with the host's status when it answers an error before the first line.

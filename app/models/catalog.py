@@ -251,9 +251,7 @@ def _context(detail: ModelDetail) -> int | None:
     return length if isinstance(length, int) else None
 
 
-def with_making(
-    families: Sequence[CatalogFamily], making: Mapping[str, float | None]
-) -> list[CatalogFamily]:
+def with_making(families: Sequence[CatalogFamily], making: Mapping[str, float | None]) -> list[CatalogFamily]:
     """Add the variants that are being made, or wait to be, to their family (a new one if there is none yet)."""
     result = list(families)
     for name, progress in making.items():

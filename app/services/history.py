@@ -112,7 +112,9 @@ class History:
             .scalar_subquery()
         )
         query = (
-            select(conversations.c.id, conversations.c.title, conversations.c.model, conversations.c.updated_at, answering)
+            select(
+                conversations.c.id, conversations.c.title, conversations.c.model, conversations.c.updated_at, answering
+            )
             .where(conversations.c.principal == principal, conversations.c.deleted_at.is_(None))
             .order_by(conversations.c.updated_at.desc())
             .limit(limit)

@@ -62,13 +62,13 @@ class ChatPage:
 
     def wait_for_text(self, length: int) -> str:
         """The newest answer's text so far, when it has at least `length` characters."""
-        return str(wait_for(f"{length} characters", lambda: len(text := self.answer.inner_text()) >= length and text, 60))
+        wait_for(f"{length} characters", lambda: len(self.answer.inner_text()) >= length, 60)
+        return self.answer.inner_text()
 
     def choose_variant(self, label: str) -> None:
         self.page.locator(".st-key-variant button").first.click()
-        self.page.locator(f"[class*='st-key-pick-']").filter(has_text=re.compile(rf"\b{label}\b")).first.get_by_role(
-            "button"
-        ).click()
+        row = self.page.locator("[class*='st-key-pick-']").filter(has_text=re.compile(rf"\b{label}\b"))
+        row.first.get_by_role("button").click()
         expect(self.page.locator(".st-key-variant")).to_contain_text(label, timeout=SECONDS)
 
     def set_parameter(self, label: str, value: str) -> None:

@@ -49,6 +49,10 @@ def running(app: Served) -> int:
     return int(json.loads(http(f"{app.url}/loupe/queue")[1])["running"])
 
 
+def listed(app: Served) -> list[str]:
+    return [str(model["name"]) for model in json.loads(http(f"{app.url}/api/tags")[1])["models"]]
+
+
 @pytest.mark.parametrize("where", ["embedded", "separate"])
 def test_ask_stop_switch_reload_and_survive_a_kill(where: str, tmp_path: Path, page: Page) -> None:
     with loupe(where, tmp_path) as (app, environment):
@@ -128,14 +132,10 @@ def test_an_empty_machine_answers_while_the_ladder_is_still_being_made(tmp_path:
         page.goto(f"{app.url}/models")
         expect(page.get_by_text("4-bit file")).to_be_visible(timeout=SECONDS)
         expect(page.locator("[class*='st-key-variant-']")).to_have_count(8, timeout=SECONDS)
-        names = wait_for(
-            "all eight variants",
-            lambda: len(found := [m["name"] for m in json.loads(http(f"{app.url}/api/tags")[1])["models"]]) == 8 and found,
-            120,
-        )
+        wait_for("all eight variants", lambda: len(listed(app)) == 8, 120)
         for tag in ("q2_K", "q8_0"):
             name = f"smollm2:135m-instruct-{tag}"
-            assert name in names
+            assert name in listed(app)
             status, body = http(
                 f"{app.url}/api/chat",
                 {"model": name, "stream": False, "options": {"temperature": 0, "num_predict": 24},

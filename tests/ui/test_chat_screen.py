@@ -50,7 +50,7 @@ def test_an_example_question_is_asked_by_one_click(services: FakeServices, open_
     page = open_screen("chat")
     page.button(key="example-0").click().run()
     assert "Paris is the capital of France." in text_of(calm(page))
-    assert services.model.asked[0]["model"] == "smollm2:135m-instruct-q4_0"  # the one nearest to 5 bits
+    assert services.model.asked[0]["model"] == "smollm2:135m-instruct-q8_0"  # a small model begins at eight bits
 
 
 def test_a_conversation_opens_by_its_link(services: FakeServices, open_screen: Open) -> None:

@@ -152,7 +152,7 @@ def test_titles_are_one_short_line(text: str, title: str) -> None:
 
 def test_an_answers_cost_survives_the_round_trip() -> None:
     answer = Answer(
-        model="m", digest="d", host="h", usage=Usage(1, 2, 3, 4, 5, 6), spans=(Span("queue", 0.0, 0.5, {"position": 2}),),
-        ttft=0.4, cached=True, error="e", done_reason="stop",
+        model="m", digest="d", host="h", usage=Usage(1, 2, 3, 4, 5, 6), ttft=0.4,
+        spans=(Span("queue", 0.0, 0.5, {"position": 2}),), cached=True, error="e", done_reason="stop",
     )  # fmt: skip
     assert decode_answer(encode_answer(answer)) == answer
