@@ -85,7 +85,9 @@ def as_lines(records: list[Record]) -> list[str]:
     return [json.dumps(record, separators=(",", ":")) for record in records]
 
 
-async def pieces(content: bytes, size: int = 65_536, before: Callable[[int], None] | None = None) -> AsyncIterator[bytes]:
+async def pieces(
+    content: bytes, size: int = 65_536, before: Callable[[int], None] | None = None
+) -> AsyncIterator[bytes]:
     """`content` as an upload comes. `before` is called with the offset of each piece."""
     for offset in range(0, len(content), size):
         if before is not None:
@@ -130,7 +132,9 @@ def sound_names(store: ModelStore) -> set[str]:
 
 def loose_files(store: ModelStore) -> set[str]:
     """Names of the files among the blobs that no manifest names."""
-    used = {layer.digest.replace(":", "-") for manifest in ModelStore(store.root).all() for layer in manifest.everything}
+    used = {
+        layer.digest.replace(":", "-") for manifest in ModelStore(store.root).all() for layer in manifest.everything
+    }
     return {path.name for path in store.blobs.iterdir()} - used
 
 
