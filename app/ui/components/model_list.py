@@ -62,7 +62,9 @@ def _row(variant: CatalogVariant, *, several_hosts: bool) -> None:
         key=f"variant-{variant.name}", horizontal=True, gap="xsmall", vertical_alignment="center", wrap=False
     ):
         st.html(_facts(variant, pending=state.pending[0] if pending and state.pending else "", host=several_hosts))
-        if variant.state == "ready":
+        if variant.state != "ready":
+            st.html('<span class="lp-noact" aria-hidden="true"></span>')  # the columns stay where they are
+        else:
             what = "unload" if variant.loaded else "load"
             st.button(
                 what.capitalize(), type="tertiary", key=f"{what}-{variant.name}", disabled=state.pending is not None,
