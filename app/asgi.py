@@ -53,9 +53,7 @@ def streamlit_options(settings: Settings) -> dict[str, Any]:
         "server.address": settings.bind,
         "server.port": settings.port,
         "server.baseUrlPath": "",
-        "server.allowedHosts": [
-            host.name.strip("[]") for word in settings.allowed_hosts if (host := parse_authority(word))
-        ],
+        "server.allowedHosts": _names(settings.allowed_hosts),
         "server.fileWatcherType": "none",
         "server.runOnSave": False,
         "server.enableStaticServing": False,
@@ -70,6 +68,11 @@ def streamlit_options(settings: Settings) -> dict[str, Any]:
         "browser.gatherUsageStats": False,
         "logger.level": "warning",
     }
+
+
+def _names(allowed: tuple[str, ...]) -> list[str]:
+    """Streamlit compares names only, and IPv6 addresses without brackets."""
+    return [host.name.strip("[]") for word in allowed if (host := parse_authority(word))]
 
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]

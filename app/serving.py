@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import ipaddress
 import os
 import signal
 import socket
@@ -198,17 +199,20 @@ def _holder(port: int) -> str:
 
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):
-            listens = connection.status == psutil.CONN_LISTEN and connection.laddr
-            if listens and connection.laddr.port == port and connection.pid:
+            listens = connection.status == psutil.CONN_LISTEN and getattr(connection.laddr, "port", 0) == port
+            if listens and connection.pid:
                 return f"process {connection.pid} ({psutil.Process(connection.pid).name()})"
     return "another program"
 
 
 def local_url(settings: Settings, port: int) -> str:
     """How a process on this machine reaches us."""
-    if ":" in settings.bind:
-        return f"http://[{'::1' if settings.bind == '::' else settings.bind}]:{port}"
-    return f"http://{'127.0.0.1' if settings.bind in ('0.0.0.0', 'localhost') else settings.bind}:{port}"
+    if settings.bind == "localhost":
+        return f"http://127.0.0.1:{port}"
+    address = ipaddress.ip_address(settings.bind)
+    if address.is_unspecified:
+        address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
+    return f"http://{address}:{port}" if address.version == 4 else f"http://[{address}]:{port}"
 
 
 def public_url(settings: Settings, port: int) -> str:
