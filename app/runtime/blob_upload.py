@@ -7,12 +7,12 @@ under its own, as Ollama does: it is whole, only not what was meant.
 from __future__ import annotations
 
 import secrets
-import shutil
 from collections.abc import AsyncIterator
 
-from app.core.errors import BadRequest, DiskFull, PayloadTooLarge
+from app.core.errors import BadRequest, PayloadTooLarge
 from app.models.gguf_writer import HashedFile
 from app.runtime.atomic_files import store_errors
+from app.runtime.create_install import require_room
 from app.runtime.model_store import ModelStore
 from app.runtime.registry.threads import in_thread
 from app.wire.go_duration import quote_go
@@ -68,12 +68,7 @@ class _Upload:
     def __init__(self, store: ModelStore, expected: int) -> None:
         store.prepare()
         self._store = store
-        with store_errors(store.root):
-            free = shutil.disk_usage(store.blobs).free
-        if expected > free:
-            raise DiskFull(
-                f"no space left for the model store {store.root}: the upload needs {expected} bytes, {free} are free"
-            )
+        require_room(store, expected)
         self._file = HashedFile(store.blobs / f".upload.{secrets.token_hex(8)}.tmp")
 
     @property

@@ -11,30 +11,28 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import shutil
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from pathlib import Path
 
-from app.core.errors import BadRequest, DiskFull, ModelNotFound, NotAllowed, StoreError
+from app.core.errors import BadRequest, ModelNotFound, NotAllowed, StoreError
 from app.core.generation import Json
+from app.models.gguf_copy import Written
 from app.models.gguf_file import GgufFile, read_gguf
 from app.runtime.atomic_files import store_errors
-from app.runtime.chat_templates import recognised
-from app.runtime.create_install import install
+from app.runtime.create_install import install, require_room
 from app.runtime.create_layers import (
     Base,
     LayerDraft,
     base_of,
     config_layer,
+    detected_layers,
     merged_parameters,
-    text_layer,
     with_texts,
 )
 from app.runtime.create_plan import Plan, check_types, plan_for, progress
 from app.runtime.create_request import CannotCreate, CreateRequest, Settled, read_request, settled
 from app.runtime.gguf_process import rewriting
-from app.runtime.gguf_rewrite import Written
 from app.runtime.gguf_sources import (
     DRAFT,
     WEIGHTS,
@@ -45,11 +43,10 @@ from app.runtime.gguf_sources import (
     of_model,
     uploaded,
 )
-from app.runtime.manifests import ADAPTER, MODEL, PARAMS, PROJECTOR, TEMPLATE, Layer, Manifest
+from app.runtime.manifests import ADAPTER, MODEL, PARAMS, PROJECTOR, Layer, Manifest
 from app.runtime.model_store import ModelStore
 from app.runtime.registry.pulled_manifest import spelled_as_stored
 from app.runtime.registry.threads import in_thread
-from app.wire.go_json import dumps
 from app.wire.model_names import ModelName, parse_reference
 
 Record = dict[str, Json]
@@ -190,7 +187,7 @@ class _Making:
         whole = joined(weights)
         into += whole
         if detect:
-            into += await in_thread(_detected_templates, whole)
+            into += await in_thread(detected_layers, [one.gguf for one in whole])
 
     # what becomes of the weights
 
@@ -211,7 +208,7 @@ class _Making:
 
     async def _rewritten(self, source: Weights, plan: Plan, layers: list[LayerDraft]) -> AsyncGenerator[Record, None]:
         if not plan.job.file_type:
-            await in_thread(self._require_room, source.size)
+            await in_thread(require_room, self._store, source.size)
         if plan.announced:
             yield {"status": plan.status}
         written: Written | None = None
@@ -235,13 +232,6 @@ class _Making:
         elif media_type == DRAFT:
             self._draft = model
 
-    def _require_room(self, needed: int) -> None:
-        with store_errors(self._store.root):
-            free = shutil.disk_usage(self._store.blobs).free
-        if free < needed:
-            told = f"no space left for the model store {self._store.root}: {needed} bytes are needed, {free} are free"
-            raise DiskFull(told)
-
     # into the store
 
     def _install(self, layers: list[LayerDraft], checked: Settled) -> list[str]:
@@ -255,16 +245,3 @@ class _Making:
         if layer.content is not None:
             return layer.content
         return self._store.read_blob(Layer(layer.digest, layer.size, layer.media_type))
-
-
-def _detected_templates(weights: list[Weights]) -> list[LayerDraft]:
-    """A template and parameters for each model file that brings a chat template which is known."""
-    layers: list[LayerDraft] = []
-    for one in weights:
-        template = one.gguf.text("tokenizer.chat_template")
-        known = recognised(template) if template else None
-        if known is not None:
-            status = f"using autodetected template {known.name}"
-            layers.append(text_layer(TEMPLATE, known.text.encode(), status))
-            layers.append(text_layer(PARAMS, dumps(known.parameters) + b"\n"))
-    return layers

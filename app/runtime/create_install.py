@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.core.errors import BadRequest, ModelNotFound, StoreError
+from app.core.errors import BadRequest, DiskFull, ModelNotFound, StoreError
 from app.runtime.atomic_files import move_into_place, store_errors, write_atomically
 from app.runtime.create_layers import LayerDraft
 from app.runtime.manifests import CONFIG_TYPE, Layer, encode_manifest
@@ -36,6 +37,15 @@ def install(
         if prune:
             store._drop_unused(before - {layer.digest for layer in (*layers, config)})
     return statuses
+
+
+def require_room(store: ModelStore, needed: int) -> None:
+    """Raises `DiskFull` where a file of `needed` bytes has no room among the blobs."""
+    with store_errors(store.root):
+        free = shutil.disk_usage(store.blobs).free
+    if free < needed:
+        told = f"no space left for the model store {store.root}: {needed} bytes are needed, {free} are free"
+        raise DiskFull(told)
 
 
 def _put(store: ModelStore, layer: LayerDraft, undoing: contextlib.ExitStack) -> str:

@@ -17,6 +17,7 @@ from app.core.generation import Json
 from app.models.gguf_file import GgufFile
 from app.models.naming import file_type_name, parameter_size
 from app.runtime.atomic_files import content_digest
+from app.runtime.chat_templates import recognised
 from app.runtime.create_request import MAX_TEXT, CreateRequest, Overrides, Settled
 from app.runtime.manifests import LICENSE, MESSAGES, PARAMS, SYSTEM, TEMPLATE
 from app.wire.go_json import JsonError, dumps, loads
@@ -81,6 +82,19 @@ def text_layer(media_type: str, content: bytes, status: str = "") -> LayerDraft:
         raise BadRequest(f"a layer of {len(content)} bytes is too large (at most {MAX_TEXT})")
     digest, size = content_digest(content)
     return LayerDraft(media_type, digest, size, content=content, status=status)
+
+
+def detected_layers(models: Sequence[GgufFile]) -> list[LayerDraft]:
+    """A template and parameters for each model file that brings a chat template which is known. Reads the disk."""
+    layers: list[LayerDraft] = []
+    for model in models:
+        template = model.text("tokenizer.chat_template")
+        known = recognised(template) if template else None
+        if known is not None:
+            status = f"using autodetected template {known.name}"
+            layers.append(text_layer(TEMPLATE, known.text.encode(), status))
+            layers.append(text_layer(PARAMS, dumps(known.parameters) + b"\n"))
+    return layers
 
 
 def with_texts(

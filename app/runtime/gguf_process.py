@@ -20,12 +20,14 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from app.core.errors import DiskFull, LoupeError, StoreError
+from app.models.gguf_copy import Written
 from app.runtime.create_request import CannotCreate
-from app.runtime.gguf_rewrite import Job, Written
+from app.runtime.gguf_rewrite import Job
 from app.runtime.registry.threads import ended
 
 _ROOT = Path(__file__).parents[2]
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
+_PATIENCE = 2.0  # seconds for the process to end by itself
 _LAST_WORDS = 2000  # bytes of its standard error that are kept
 
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
@@ -90,20 +92,29 @@ async def _why(process: asyncio.subprocess.Process, words: asyncio.Future[bytes]
 
 
 async def _end(process: asyncio.subprocess.Process, words: asyncio.Future[bytes]) -> None:
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-    if process.stdin is not None:
-        process.stdin.close()
+    """Ends the process, if it has not ended, and waits for it.
 
-    async def gone() -> None:
-        # Its pipes have to be read to their end, or the process does not count as over.
-        assert process.stdout is not None  # noqa: S101
-        while await process.stdout.read(1 << 16):
-            pass
-        await asyncio.gather(process.wait(), words, return_exceptions=True)
+    It ends itself as soon as its input does (`guarded`). To kill it outright is left for one that does not: that would
+    reap a child which is just ending, and asyncio's own watcher would then not learn how it ended.
+    """
+    assert process.stdin is not None and process.stdout is not None  # noqa: S101
+    process.stdin.close()
 
-    await ended(asyncio.ensure_future(gone()))
+    async def gone(output: asyncio.StreamReader) -> None:
+        waiting = asyncio.gather(_read_to_end(output), process.wait(), words, return_exceptions=True)
+        done, _ = await asyncio.wait({waiting}, timeout=_PATIENCE)
+        if not done:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+        await waiting
+
+    await ended(asyncio.ensure_future(gone(process.stdout)))
+
+
+async def _read_to_end(stream: asyncio.StreamReader) -> None:
+    """A process whose pipes nobody empties does not count as over."""
+    while await stream.read(1 << 16):
+        pass
 
 
 def _error(told: dict[str, Any]) -> LoupeError:

@@ -15,9 +15,9 @@ from pathlib import Path, PurePosixPath
 
 from app.core.errors import BadRequest, ModelFileDamaged, StoreError
 from app.models.ggml_types import file_type_name
+from app.models.gguf_copy import file_type_number
 from app.models.gguf_file import GgufFile, read_gguf
 from app.runtime.create_request import CannotCreate
-from app.runtime.gguf_rewrite import file_type_number
 from app.runtime.manifests import ADAPTER, MODEL, PROJECTOR, Layer
 from app.runtime.model_store import ModelStore
 from app.wire.go_duration import quote_go
