@@ -1,4 +1,4 @@
-"""`python -m app runtime` as a process of a test, and plain HTTP to it: exact headers, exact lines, a cut connection."""
+"""`python -m app runtime` as a process of a test, and plain HTTP to it: exact headers and lines, a cut connection."""
 
 from __future__ import annotations
 
@@ -41,6 +41,22 @@ class Reply:
         return [json.loads(line) for line in self.body.splitlines() if line]
 
 
+class Connection(http.client.HTTPConnection):
+    """Closing it is leaving, also when the answer has taken the socket over (as it does where it ends with it)."""
+
+    _answer: http.client.HTTPResponse | None = None
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        answer = super().getresponse()  # may call close()
+        self._answer = answer
+        return answer
+
+    def close(self) -> None:
+        super().close()
+        if self._answer is not None:
+            self._answer.close()
+
+
 class RuntimeProcess:
     """A supervisor that is ready. `url` and `pid` are what its ready line says."""
 
@@ -53,9 +69,12 @@ class RuntimeProcess:
         assert ready["ready"] is True
         self.url, self.pid = ready["url"], ready["pid"]
         self.port = urlsplit(self.url).port
+        self._opened: list[Connection] = []
 
-    def connection(self, timeout: float = 100) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+    def connection(self, timeout: float = 100) -> Connection:
+        made = Connection("127.0.0.1", self.port, timeout=timeout)
+        self._opened.append(made)
+        return made
 
     def send(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Reply:
         """One exchange, read to its end. `body` is bytes or JSON."""
@@ -68,13 +87,18 @@ class RuntimeProcess:
         finally:
             connection.close()
 
-    def open(self, path: str, body: Any) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+    def open(self, path: str, body: Any) -> tuple[Connection, http.client.HTTPResponse]:
         """A streamed answer that has begun; closing the connection is leaving."""
         connection = self.connection()
         self._request(connection, "POST", path, body, None)
         return connection, connection.getresponse()
 
-    def start(self, path: str, body: Any) -> http.client.HTTPConnection:
+    def leave(self) -> None:
+        """Hang up on everything that was opened."""
+        for opened in self._opened:
+            opened.close()
+
+    def start(self, path: str, body: Any) -> Connection:
         """A request that was sent and not waited for."""
         connection = self.connection()
         self._request(connection, "POST", path, body, None)
@@ -135,9 +159,13 @@ def runtime(store: Path, log: Path, **environment: str) -> Iterator[RuntimeProce
             command(store), cwd=ROOT, env=os.environ | environment,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sink,
         )  # fmt: skip
+    server = None
     try:
-        yield RuntimeProcess(process, log)
+        server = RuntimeProcess(process, log)
+        yield server
     finally:
+        if server is not None:
+            server.leave()
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
         process.wait(10)
@@ -167,7 +195,9 @@ def install_recorded(store_folder: Path, recorded: str, *, tag: str = "fp16", na
     layers = [
         Layer(model.digest, model.size, _MODEL, layer.get("from", ""))
         if layer["mediaType"] == _MODEL
-        else Layer(store.add_blob(blobs[layer["digest"]]).digest, layer["size"], layer["mediaType"], layer.get("from", ""))
+        else Layer(
+            store.add_blob(blobs[layer["digest"]]).digest, layer["size"], layer["mediaType"], layer.get("from", "")
+        )
         for layer in manifest["layers"]
     ]
     config = blobs[manifest["config"]["digest"]]

@@ -8,6 +8,7 @@ leaves. A model in use is never evicted.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from app.core.errors import Draining, ModelLoadFailed, QueueFull
+from app.core.errors import Draining, GenerationFailed, ModelLoadFailed, QueueFull
 from app.runtime.library import LocalModel
 from app.runtime.options import Launch, threads_for
 from app.runtime.runners import LoadedRow, Runner
@@ -23,8 +24,10 @@ from app.runtime.settings import RuntimeSettings
 from app.runtime.worker_process import WorkerConfig, start_worker
 
 _log = logging.getLogger(__name__)
+SMALLEST_BATCH = 2  # llama.cpp aborts with a batch of one
 
 _ENDING = "end of a worker"
+_DEATH_SECONDS = 0.25  # between a worker's last word on its socket and the kernel's word that it is gone
 _SHARE_OF_FREE = 0.8  # a further model must fit in so much of the free memory
 
 
@@ -57,6 +60,12 @@ class Scheduler:
         runner = await self._acquire(model, launch, keep_alive_ns)
         try:
             yield runner
+        except GenerationFailed:
+            # Most likely the worker died, and its connection told us first. Whoever reads this error may ask again
+            # at once, and must not be handed the same worker.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(runner.worker.died.wait(), _DEATH_SECONDS)
+            raise
         finally:
             runner.release()
 
@@ -186,7 +195,7 @@ class Scheduler:
             model=model.path,
             num_ctx=num_ctx,
             parallel=self._settings.parallel,
-            batch=min(launch.num_batch, self._settings.physical_batch),
+            batch=max(SMALLEST_BATCH, min(launch.num_batch, self._settings.physical_batch)),
             threads=threads_for(launch),
             shift=launch.shift,
             mmap=bool(launch.use_mmap),

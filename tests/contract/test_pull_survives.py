@@ -134,7 +134,7 @@ async def test_nine_kills_in_full_flow_leave_a_store_that_ends_up_right(tmp_path
         model = registry.publish("library/ok", "q8_0", weights=8_000_000)
         name = registry.name("library/ok:q8_0")
         store = ModelStore(tmp_path / "models")
-        for kill in range(9):
+        for _ in range(9):
             # The four parts get 200,000 bytes each and no more: the kill comes while those are on their way.
             registry.tell(f"storage {model.weights.digest}", *(Answer(hold=200_000) for _ in range(4)))
             async with process(sys.executable, "-c", PULL, str(store.root), name) as running:

@@ -104,9 +104,7 @@ def recorded_store(store: Path) -> None:
     library = "registry.ollama.ai__library__"
     install_recorded(store, f"{library}smollm2__135m-instruct-fp16")
     for tag in ("q8_0", "q4_K_M"):
-        install_recorded(
-            store, f"{library}smollm2__135m-instruct-fp16", tag=tag, name=f"smollm2:135m-instruct-{tag}"
-        )
+        install_recorded(store, f"{library}smollm2__135m-instruct-fp16", tag=tag, name=f"smollm2:135m-instruct-{tag}")
     for name in ("pirate", "pirate2", "x"):
         install_recorded(store, f"{library}{name}__latest")
 
@@ -145,7 +143,11 @@ def test_a_full_queue_is_refused_in_ollamas_words_and_an_abandoned_answer_frees_
     install_recorded(tmp_path / "store", "registry.ollama.ai__library__smollm2__135m-instruct-fp16")
     limits = {"OLLAMA_NUM_PARALLEL": "1", "OLLAMA_MAX_QUEUE": "1"}
     with runtime(tmp_path / "store", tmp_path / "log", **limits) as server:
-        endless = {"model": FP16, "prompt": "Tell a story.", "options": {"num_ctx": 512, "num_predict": 4000, "seed": 1}}
+        endless = {
+            "model": FP16,
+            "prompt": "Tell a story.",
+            "options": {"num_ctx": 512, "num_predict": 4000, "seed": 1},
+        }
         connection, answer = server.open("/api/generate", endless)
         answer.readline()
         connection.close()

@@ -21,7 +21,9 @@ from tests.starter_cache import linked_store, variant_gguf
 pytestmark = pytest.mark.model
 
 Q4 = "smollm2:135m-instruct-q4_0"
-ENDLESS = {"model": Q4, "prompt": "Tell a long story.", "options": {"num_predict": 4000, "seed": 1, "num_ctx": 512}}
+# Greedy and raw, this model goes on counting and never ends by itself.
+COUNTING = {"model": Q4, "prompt": "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15", "raw": True}
+ENDLESS = {**COUNTING, "options": {"num_predict": 4000, "temperature": 0, "num_ctx": 512}}
 SHORT = {"model": Q4, "prompt": "Hi", "stream": False, "options": {"num_predict": 1, "num_ctx": 512}}
 GONE_SECONDS = 3.0
 
@@ -174,7 +176,9 @@ def test_a_bad_setting_is_named_with_what_is_allowed(tmp_path: Path):
 
 
 def test_sigterm_lets_a_running_answer_end_and_exits_with_0(server: RuntimeProcess):
-    _, answer = server.open("/api/generate", {**ENDLESS, "options": {"num_predict": 40, "seed": 1, "num_ctx": 512}})
+    _, answer = server.open(
+        "/api/generate", {**ENDLESS, "options": {"num_predict": 40, "temperature": 0, "num_ctx": 512}}
+    )
     answer.readline()
     server.process.terminate()
     last = json.loads(answer.read().splitlines()[-1])
@@ -261,7 +265,11 @@ def test_the_idle_model_used_longest_ago_makes_room_and_one_in_use_never_does(tm
 
 
 def test_four_slots_answer_side_by_side_with_the_text_of_one_alone(store: Path, tmp_path: Path):
-    asked = {**SHORT, "prompt": "Name the capital of France.", "options": {"temperature": 0, "num_predict": 12, "num_ctx": 512}}
+    asked = {
+        **SHORT,
+        "prompt": "Name the capital of France.",
+        "options": {"temperature": 0, "num_predict": 12, "num_ctx": 512},
+    }
     with runtime(store, tmp_path / "log", OLLAMA_NUM_PARALLEL="4") as server:
         alone = server.send("POST", "/api/generate", asked).json["response"]
         waiting = [server.start("/api/generate", asked) for _ in range(4)]
@@ -276,7 +284,15 @@ def test_requests_that_are_hostile_get_one_clear_answer_and_the_runtime_lives(se
         bomb = {"type": "object", "properties": {"a": bomb}}
     refused = server.send("POST", "/api/generate", {**SHORT, "format": bomb})
     assert (refused.status, "nested too deeply" in refused.json["error"]) == (400, True)
-    odd = {"num_predict": 10**30, "top_k": -5, "seed": -9, "num_thread": 10**9, "num_ctx": 512, "num_batch": -1, "stop": []}
+    odd = {
+        "num_predict": 10**30,
+        "top_k": -5,
+        "seed": -9,
+        "num_thread": 10**9,
+        "num_ctx": 512,
+        "num_batch": -1,
+        "stop": [],
+    }
     reply = server.send("POST", "/api/generate", {**SHORT, "options": {**odd, "num_predict": 1}})
     assert reply.status == 200
     assert server.send("POST", "/api/generate", {**SHORT, "model": FP16}).status == 404
