@@ -20,6 +20,7 @@ from app.models.families import Family, Variant, facts_of, group
 from app.models.naming import parameter_size, parse_name, read_tag, same_model
 
 FRESH_SECONDS = 1.0  # one look serves all pages that ask within this time
+STALE_SECONDS = 10.0
 SHOWS_AT_ONCE = 4
 ANSWERING = (HostState.HEALTHY, HostState.BUSY)
 
@@ -106,13 +107,25 @@ class Catalog:
         self._details: dict[str, ModelDetail] = {}
         self._view, self._seen_at = CatalogView(), float("-inf")
         self._lock = asyncio.Lock()
+        self._looking: asyncio.Task[CatalogView] | None = None
 
-    async def snapshot(self) -> CatalogView:
+    async def snapshot(self, *, stale_ok: bool = False) -> CatalogView:
         """The present view, at most a second old. Never raises for a host that fails: it is named in `problems`.
+
+        With `stale_ok` one of up to ten seconds comes at once, and a new look is begun behind it: a host that is busy
+        with a prompt answers late, and a page that draws an answer must not wait for it.
 
         While no host answers at all, the models last seen stay in the view (none of them loaded): a host that is
         started again has them still, and a list that empties itself for a moment helps nobody.
         """
+        age = self._clock.monotonic() - self._seen_at
+        if stale_ok and age <= STALE_SECONDS:
+            if age > FRESH_SECONDS and (self._looking is None or self._looking.done()):
+                self._looking = asyncio.create_task(self._look(), name="catalog")
+            return self._view
+        return await self._look()
+
+    async def _look(self) -> CatalogView:
         async with self._lock:
             if self._clock.monotonic() - self._seen_at > FRESH_SECONDS:
                 gathered = await self._gather()

@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 CALL_SECONDS = 15.0  # nothing a page waits for by `call` may take longer; loads and answers go other ways
 CHECK_SECONDS = 0.1  # how long a click may go unheard
+FIRST_FRAME_SECONDS = 0.005
 FRAME_SECONDS = 0.05  # 20 redraws a second: reference/performance has the lag and the traffic of other choices
 
 
@@ -108,7 +109,7 @@ def iterate(source: AsyncIterator[T], *, frame: float = FRAME_SECONDS) -> Iterat
 
 
 def _batches(arrived: SimpleQueue[T | _End], frame: float) -> Iterator[list[T]]:
-    next_frame = time.monotonic()
+    next_frame, frames = time.monotonic(), 0
     end: _End | None = None
     while end is None:
         batch: list[T] = []
@@ -127,7 +128,9 @@ def _batches(arrived: SimpleQueue[T | _End], frame: float) -> Iterator[list[T]]:
                 batch.append(item)
         if batch:
             yield batch
-            next_frame = time.monotonic() + frame
+            # The first frames are short: what waits for its first token is a person.
+            frames += 1
+            next_frame = time.monotonic() + min(frame, FIRST_FRAME_SECONDS * frames)
     if isinstance(end.error, (asyncio.CancelledError, CancelledError)):
         return  # the loop is going down
     if end.error is not None:

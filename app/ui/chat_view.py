@@ -66,7 +66,7 @@ def load() -> ChatView:
     """Read it all. Raises `ConversationNotFound` for an address that names none, and the store's errors."""
     services = access.services()
     with st.skeleton(height=240):
-        catalog = bridge.call(services.catalog.snapshot())
+        catalog = bridge.call(services.catalog.snapshot(stale_ok=True))
         rows = bridge.call(services.history.conversations(access.principal(), 200))
         chat_id = open_chat_id()
         live = services.generations.active(chat_id) if chat_id else None

@@ -81,7 +81,7 @@ class FakeCatalog:
         self.failure: LoupeError | None = None
         self.gate: asyncio.Event | None = None
 
-    async def snapshot(self) -> CatalogView:
+    async def snapshot(self, *, stale_ok: bool = False) -> CatalogView:
         if self.gate is not None:
             await self.gate.wait()
         return self.view

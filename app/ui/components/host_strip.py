@@ -32,7 +32,7 @@ def signature() -> tuple[Any, ...]:
     hosts = tuple((host.address.name, str(host.state)) for host in services.pool.statuses())
     jobs = tuple((job.id, str(job.state)) for job in services.jobs.list())
     try:
-        families = bridge.call(services.catalog.snapshot()).families
+        families = bridge.call(services.catalog.snapshot(stale_ok=True)).families
     except LoupeError:
         families = ()  # said by the screen itself
     variants = tuple((v.name, v.state, v.loaded is not None) for family in families for v in family.variants)

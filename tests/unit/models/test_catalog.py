@@ -15,7 +15,7 @@ from app.core.making import STARTER_FAMILY, STARTER_PROVENANCE, STARTER_REFERENC
 from app.models.catalog import Catalog, parse_parameters
 from app.runtime.starter import LADDER
 from app.wire.answers import parse_show, parse_tags
-from tests.fakes import FakeBackend, FakeClock, loaded_model
+from tests.fakes import FakeBackend, FakeClock, loaded_model, settle
 from tests.recordings import recording
 
 pytestmark = pytest.mark.anyio
@@ -93,6 +93,21 @@ async def test_details_are_asked_once_per_digest_and_lists_at_most_once_a_second
     clock.advance(1.1)
     assert any(v.loaded for f in (await catalog.snapshot()).families for v in f.variants)
     assert len(host.shown) == asked
+
+
+async def test_a_page_in_a_hurry_gets_the_last_view_at_once_and_the_next_one_is_new() -> None:
+    host = RecordedHost()
+    catalog, clock = catalog_of(host)
+    before = await catalog.snapshot(stale_ok=True)
+    assert before.families
+    host.model_list = []
+    clock.advance(2)
+    assert await catalog.snapshot(stale_ok=True) is before
+    await settle()
+    assert (await catalog.snapshot(stale_ok=True)).families == ()
+    host.model_list = list(parse_tags(body("tags")))
+    clock.advance(11)
+    assert (await catalog.snapshot(stale_ok=True)).families
 
 
 async def test_a_host_that_fails_is_named_and_the_others_are_still_listed() -> None:
