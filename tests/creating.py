@@ -16,7 +16,7 @@ from app.models.gguf_file import read_gguf
 from app.runtime.create import create
 from app.runtime.model_store import ModelStore
 from app.wire.requests import decode
-from tests.gguf_samples import STRING, Sample, small_llama, string, value_bytes
+from tests.gguf_samples import STRING, Sample, small_llama, string
 from tests.recordings import FOLDER
 from tests.starter_cache import CACHE, reference_gguf, starter_gguf
 
@@ -136,6 +136,3 @@ def loose_files(store: ModelStore) -> set[str]:
         layer.digest.replace(":", "-") for manifest in ModelStore(store.root).all() for layer in manifest.everything
     }
     return {path.name for path in store.blobs.iterdir()} - used
-
-
-__all__ = ["value_bytes"]
