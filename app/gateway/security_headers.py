@@ -34,7 +34,8 @@ API_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 COMMON = (
     (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
+    # Not "no-referrer": under that a browser's form names its origin "null", and the sign-in would refuse itself.
+    (b"referrer-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )

@@ -6,7 +6,6 @@ import asyncio
 import json
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import ollama
 import pytest
