@@ -26,6 +26,7 @@ from app.runtime.guarded import die_with_parent
 from app.runtime.model_store import ModelStore
 from app.runtime.settings import RuntimeSettings, read_settings
 from app.runtime.store_lock import StoreLock
+from app.runtime.store_sweep import sweep
 from app.runtime.supervisor import Supervisor
 
 HOST = "127.0.0.1"
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         store = ModelStore(settings.store)
         _prepare(store)
         lock = StoreLock(settings.store)
+        sweep(store, prune=not settings.no_prune)
         listening = _bind(options.port)
     except SettingsError as error:
         return _fail(*error.problems)

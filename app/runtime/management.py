@@ -1,4 +1,4 @@
-"""Changing the store: copy, delete, pull, and the blob check. Create, push and upload are answered with 501."""
+"""Changing the store: copy, delete, pull, create, uploads. Push is answered with 501."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from contextlib import aclosing
 
 from app.core.errors import BadRequest, HostRefused, LoupeError, ModelNotFound
 from app.core.generation import Json
+from app.runtime.blob_upload import has_blob, upload_blob
+from app.runtime.create import create
+from app.runtime.create_request import read_request
 from app.runtime.library import Library
 from app.runtime.model_store import not_found_in_quotes
 from app.runtime.pull import Puller
@@ -21,8 +24,8 @@ from app.wire.requests import decode
 class Management:
     """Handlers of the routes that change the store."""
 
-    def __init__(self, library: Library, puller: Puller) -> None:
-        self._store, self._puller = library.store, puller
+    def __init__(self, library: Library, puller: Puller, *, prune: bool) -> None:
+        self._store, self._puller, self._prune = library.store, puller, prune
 
     async def copy(self, call: Call) -> Answer:
         body = decode("CopyRequest", call.body)
@@ -73,14 +76,31 @@ class Management:
                 yield dumps(record)
 
     async def has_blob(self, call: Call) -> Answer:
-        if self._store.blob_path(call.tail).is_file():
+        if has_blob(self._store, call.tail):
             return Answer()
         return json_answer(error_body(f"blob {quote_go(call.tail)} not found"), 404)
 
-    async def create(self, call: Call) -> Answer:
+    async def create(self, call: Call) -> Answer | Stream:
         body = decode("CreateRequest", call.body)
-        _named(body)
-        raise HostRefused("runtime", 501, "this runtime cannot create models yet")
+        read_request(body)  # what is refused here is refused before the stream has a type of its own
+        if body.get("stream") is not False:
+            return Stream(self._creating(body))
+        last = b""
+        try:
+            async with aclosing(self._creating(body)) as lines:
+                async for line in lines:
+                    last = line
+        except LoupeError as error:
+            return error_answer(error, STREAM_ERROR)
+        return json_answer(last, content_type=STREAM_ERROR)
+
+    async def _creating(self, body: dict[str, Json]) -> AsyncGenerator[bytes, None]:
+        def pull(name: str) -> AsyncGenerator[dict[str, Json], None]:
+            return self._puller.pull(name, insecure=False)
+
+        async with aclosing(create(self._store, body, pull=pull, prune=self._prune)) as records:
+            async for record in records:
+                yield dumps(record)
 
     async def push(self, call: Call) -> Answer:
         body = decode("PushRequest", call.body)
@@ -89,10 +109,6 @@ class Management:
         raise HostRefused("runtime", 501, "this runtime cannot push models yet")
 
     async def put_blob(self, call: Call) -> Answer:
-        self._store.blob_path(call.tail)
-        raise HostRefused("runtime", 501, "this runtime cannot take uploaded blobs yet")
-
-
-def _named(body: dict[str, Json]) -> None:
-    if not parse_name(str(body.get("model") or body.get("name") or "")).is_valid:
-        raise BadRequest("invalid model name", "model")
+        length = call.headers.get("content-length", "")
+        expected = int(length) if length.isascii() and length.isdigit() else None
+        return Answer(await upload_blob(self._store, call.tail, call.pieces(), expected=expected))

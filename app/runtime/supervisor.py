@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 
@@ -33,6 +34,7 @@ from app.runtime.web import (
 
 _log = logging.getLogger(__name__)
 _TEXT = "text/plain"
+UPLOADS = "/api/blobs/"  # bodies of any size, never held in memory
 
 
 def server_header() -> str:
@@ -53,7 +55,7 @@ class Supervisor:
         self._puller = Puller(library.store, prune=not settings.no_prune)
         self._inference = Inference(library, self.scheduler, settings)
         self._inspection = Inspection(library, self.scheduler)
-        self._management = Management(library, self._puller)
+        self._management = Management(library, self._puller, prune=not settings.no_prune)
         self._server = (b"server", server_header().encode())
         self._routes, self._prefixes = self._table()
 
@@ -80,7 +82,7 @@ class Supervisor:
             "/api/push": {"POST": change.push},
             "/api/create": {"POST": change.create},
         }
-        return routes, {"/api/blobs/": {"HEAD": change.has_blob, "POST": change.put_blob}}
+        return routes, {UPLOADS: {"HEAD": change.has_blob, "POST": change.put_blob}}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -135,7 +137,10 @@ class Supervisor:
                 await responder.answer(answer)
 
         try:
-            if call.method in ("POST", "DELETE"):
+            if call.method == "POST" and call.path.startswith(UPLOADS):
+                call = replace(call, receive=receive)
+                await work()
+            elif call.method in ("POST", "DELETE"):
                 call = Call(call.method, call.path, call.headers, await read_body(scope, receive), call.tail)
                 await unless_client_leaves(receive, work())
             else:

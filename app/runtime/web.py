@@ -26,13 +26,27 @@ NDJSON = "application/x-ndjson"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request: `tail` is what follows a route that ends in a slash."""
+    """One request: `tail` is what follows a route that ends in a slash.
+
+    An upload has no `body`: its bytes are read as they come, with `pieces`.
+    """
 
     method: str
     path: str
     headers: Mapping[str, str]
     body: bytes
     tail: str = ""
+    receive: Receive | None = None
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """The body, piece by piece. Raises `asyncio.CancelledError` for a client that left meanwhile."""
+        more = self.receive is not None
+        while more and self.receive is not None:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise asyncio.CancelledError
+            yield message.get("body", b"")
+            more = bool(message.get("more_body"))
 
 
 @dataclass(frozen=True, slots=True)

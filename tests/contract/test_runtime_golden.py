@@ -20,7 +20,7 @@ from tests.starter_cache import variant_gguf
 pytestmark = [pytest.mark.model, pytest.mark.xdist_group("golden")]
 
 _DIALECT = "the OpenAI and Anthropic dialects come next"
-_CREATE = "creating models and taking uploads comes next"
+_CREATE = "played by test_runtime_golden_create, on a store of its own"
 _PUSH = "push comes next"
 _PULL = "played by the pull tests, with a registry of their own"
 NEXT = {
@@ -28,7 +28,7 @@ NEXT = {
     **{name: _CREATE for name in names("create_*")},
     **{name: _PULL for name in names("pull_*")},
     "blob_create": _CREATE, "blob_again": _CREATE, "blob_wrong_digest": _CREATE,
-    "missing_create": _CREATE, "missing_push": _PUSH, "bad_name_push": _PUSH,
+    "missing_create": "needs a machine without a name server", "missing_push": _PUSH, "bad_name_push": _PUSH,
     "missing_pull": "needs a machine without a name server",
     "show_pulled": _PULL, "tags_after_pull": _PULL,
     "wrong_type_create": "", "wrong_type_push": "",
