@@ -6,6 +6,7 @@ import asyncio
 import json
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import ollama
 import pytest
@@ -97,6 +98,19 @@ def test_copy_and_delete_are_the_local_users_and_create_is_not(client: ollama.Cl
     with pytest.raises(ollama.ResponseError) as refused:
         client.create("mine", from_=MODEL, system="Be brief.")
     assert refused.value.status_code == 403 and "LOUPE_ALLOW_CREATE" in refused.value.error
+
+
+def test_where_it_is_allowed_create_quantizes_and_the_new_variant_answers(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    linked_store(data / "models", ("fp16",))
+    with served_app(data, LOUPE_STARTER="off", LOUPE_ALLOW_CREATE="on") as app, ollama.Client(app.url) as client:
+        app.wait_ready()
+        made = "smollm2:135m-instruct-q4_K_S"
+        steps = [step.status for step in client.create(made, from_=f"{MODEL[:-4]}fp16", quantize="q4_K_S", stream=True)]
+        assert steps[-1] == "success"
+        assert client.show(made).details.quantization_level == "Q4_K_S"  # type: ignore[union-attr]
+        assert "Paris" in (client.chat(made, MESSAGES, options=GREEDY).message.content or "")
 
 
 def test_a_deterministic_question_asked_again_is_answered_from_the_cache_and_says_so(app: Served) -> None:
