@@ -82,8 +82,12 @@ class _End:
         self.error = error
 
 
-def iterate(source: AsyncIterator[T], *, frame: float = FRAME_SECONDS) -> Iterator[list[T]]:
+def iterate(
+    source: AsyncIterator[T], *, frame: float = FRAME_SECONDS, first: float = FIRST_FRAME_SECONDS
+) -> Iterator[list[T]]:
     """What the iterator yields, in batches of at least one, at most one batch a frame. Its errors are raised here.
+
+    The frames grow from `first` to `frame` seconds: at the beginning a person waits.
 
     The first batch comes as soon as there is something.
     """
@@ -103,12 +107,12 @@ def iterate(source: AsyncIterator[T], *, frame: float = FRAME_SECONDS) -> Iterat
 
     future = asyncio.run_coroutine_threadsafe(pump(), access.loop())
     try:
-        yield from _batches(arrived, frame)
+        yield from _batches(arrived, frame, first)
     finally:
         future.cancel()
 
 
-def _batches(arrived: SimpleQueue[T | _End], frame: float) -> Iterator[list[T]]:
+def _batches(arrived: SimpleQueue[T | _End], frame: float, first: float) -> Iterator[list[T]]:
     next_frame, frames = time.monotonic(), 0
     end: _End | None = None
     while end is None:
@@ -128,9 +132,8 @@ def _batches(arrived: SimpleQueue[T | _End], frame: float) -> Iterator[list[T]]:
                 batch.append(item)
         if batch:
             yield batch
-            # The first frames are short: what waits for its first token is a person.
             frames += 1
-            next_frame = time.monotonic() + min(frame, FIRST_FRAME_SECONDS * frames)
+            next_frame = time.monotonic() + min(frame, first * frames)
     if isinstance(end.error, (asyncio.CancelledError, CancelledError)):
         return  # the loop is going down
     if end.error is not None:

@@ -99,8 +99,25 @@ def test_a_stream_comes_whole_and_in_order(loop: asyncio.AbstractEventLoop) -> N
 
 
 def test_a_stream_is_drawn_at_the_frame_rate_and_not_per_token(loop: asyncio.AbstractEventLoop) -> None:
-    batches = list(bridge.iterate(Source(2000).read(), frame=10.0))
+    batches = list(bridge.iterate(Source(2000).read(), frame=10.0, first=10.0))
     assert len(batches) <= 3
+
+
+def test_the_first_frames_are_shorter_than_the_others(loop: asyncio.AbstractEventLoop) -> None:
+    """With frames that grow to an hour, only short first ones let the second piece through before the end."""
+    seen = [asyncio.Event(), asyncio.Event()]
+
+    async def spoken() -> AsyncIterator[int]:
+        for number in range(3):
+            yield number
+            if number < len(seen):
+                await seen[number].wait()
+
+    stream = bridge.iterate(spoken(), frame=3600.0, first=0.001)
+    for number in (0, 1):
+        assert next(stream) == [number]
+        loop.call_soon_threadsafe(seen[number].set)
+    assert list(stream) == [[2]]
 
 
 def test_an_error_of_a_stream_is_raised_after_what_came_before(loop: asyncio.AbstractEventLoop) -> None:
