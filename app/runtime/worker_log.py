@@ -29,7 +29,10 @@ class WorkerLog:
         self._lines.append(line)
         if "buffer size" in line and (found := _BUFFER.search(line)):
             component, backend, kind, size = found.groups()
-            self._buffers[component, backend, kind] = round(float(size) * (1 << 20))
+            key, nbytes = (component, backend, kind), round(float(size) * (1 << 20))
+            # A model with windowed layers has two caches, each with a line of its own: their sizes add up (Ollama keeps
+            # the second only, ollama PR 17037). Other buffers may be measured anew, and the last word counts.
+            self._buffers[key] = nbytes + (self._buffers.get(key, 0) if kind == "KV" else 0)
         if "GGML_ASSERT" in line or "terminate called" in line:
             at = line.find("GGML_ASSERT")
             self._errors.appendleft(line[max(at, 0) :].strip())  # without the builder's path
