@@ -96,12 +96,12 @@ class Supervisor:
         refusal = self._refused(method, headers, methods)
         if refusal is not None:
             await responder.answer(refusal)
+        elif not (path == "/" or guards.key_is_right(self._settings.key, headers)):
+            await responder.answer(Answer(401, b'{"error":"unauthorized"}', "application/json; charset=utf-8"))
         elif methods is None:
             await responder.answer(Answer(404, b"404 page not found", _TEXT))
         elif method not in methods:
             await responder.answer(Answer(405, b"405 method not allowed", _TEXT, (("allow", _allow(methods)),)))
-        elif not (path == "/" or guards.key_is_right(self._settings.key, headers)):
-            await responder.answer(Answer(401, b'{"error":"unauthorized"}', "application/json; charset=utf-8"))
         else:
             await self._handle(methods[method], Call(method, path, headers, b"", tail), scope, receive, responder)
 

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.core.errors import LoupeError, PayloadTooLarge
+from app.core.errors import Cancelled, LoupeError, PayloadTooLarge
 from app.wire.ollama_answers import error_body
 
 Scope = Mapping[str, Any]
@@ -39,12 +39,12 @@ class Call:
     receive: Receive | None = None
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
-        """The body, piece by piece. Raises `asyncio.CancelledError` for a client that left meanwhile."""
+        """The body, piece by piece. Raises `Cancelled` for a client that left meanwhile."""
         more = self.receive is not None
         while more and self.receive is not None:
             message = await self.receive()
             if message["type"] == "http.disconnect":
-                raise asyncio.CancelledError
+                raise Cancelled
             yield message.get("body", b"")
             more = bool(message.get("more_body"))
 
@@ -85,13 +85,13 @@ def error_answer(error: LoupeError, content_type: str = JSON) -> Answer:
 
 
 async def read_body(scope: Scope, receive: Receive) -> bytes:
-    """The whole body. Raises `PayloadTooLarge`, and `asyncio.CancelledError` for a client that left meanwhile."""
+    """The whole body. Raises `PayloadTooLarge`, and `Cancelled` for a client that left meanwhile."""
     parts: list[bytes] = []
     size = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise asyncio.CancelledError
+            raise Cancelled
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > BODY_LIMIT:
