@@ -142,7 +142,7 @@ async def _serve(settings: RuntimeSettings, listening: socket.socket) -> None:
     supervisor = Supervisor(settings)
     config = uvicorn.Config(
         supervisor, lifespan="off", log_config=None, access_log=False, server_header=False, ws="none",
-        timeout_graceful_shutdown=int(settings.drain_s) or 1, backlog=_BACKLOG,
+        proxy_headers=False, timeout_graceful_shutdown=int(settings.drain_s) or 1, backlog=_BACKLOG,
     )  # fmt: skip
     server = _Server(config)
     url = f"http://{HOST}:{listening.getsockname()[1]}"

@@ -32,6 +32,7 @@ _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
 _NO_MMAP, _MMAP = 0, 1
 _SPARE = 16 << 30  # address space beside the machine's memory: code, thread stacks and arenas are only reserved
 _STALL_CHECK = 1.0
+_LOG_PIECE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +72,15 @@ class Worker:
         return self.client
 
     async def _read_log(self) -> None:
-        stream = self._process.stderr
-        while stream is not None:
-            try:
-                line = await stream.readline()
-            except ValueError:  # longer than the reader's limit: that much of it is dropped
-                continue
-            if not line:
-                return
-            self.log.feed(line)
+        """In pieces, not by line: a request leaves some twenty lines behind, and each wait costs more than a line."""
+        stream, held = self._process.stderr, b""
+        while stream is not None and (data := await stream.read(_LOG_PIECE)):
+            *lines, held = (held + data).split(b"\n")
+            for line in lines:
+                self.log.feed(line)
+            held = held[:_LOG_PIECE]
+        if held:
+            self.log.feed(held)
 
     async def _wait(self) -> None:
         await self._process.wait()
