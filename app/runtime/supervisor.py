@@ -10,6 +10,7 @@ from importlib.metadata import version as installed_version
 from app import __version__
 from app.core.errors import LoupeError
 from app.runtime import guards
+from app.runtime.embedding import Embedding
 from app.runtime.inference import Inference
 from app.runtime.inspection import Inspection
 from app.runtime.library import Library
@@ -54,6 +55,7 @@ class Supervisor:
         library = Library(ModelStore(settings.store))
         self._puller = Puller(library.store, prune=not settings.no_prune)
         self._inference = Inference(library, self.scheduler, settings)
+        self._embedding = Embedding(library, self.scheduler, settings)
         self._inspection = Inspection(library, self.scheduler)
         self._management = Management(library, self._puller, prune=not settings.no_prune)
         self._server = (b"server", server_header().encode())
@@ -74,8 +76,8 @@ class Supervisor:
             "/api/show": {"POST": look.show},
             "/api/generate": {"POST": run.generate},
             "/api/chat": {"POST": run.chat},
-            "/api/embed": {"POST": run.embed},
-            "/api/embeddings": {"POST": run.embeddings},
+            "/api/embed": {"POST": self._embedding.embed},
+            "/api/embeddings": {"POST": self._embedding.embeddings},
             "/api/copy": {"POST": change.copy},
             "/api/delete": {"DELETE": change.delete},
             "/api/pull": {"POST": change.pull},
