@@ -1,4 +1,4 @@
-"""Changing the store: copy, delete, pull, create, uploads. Push is answered with 501."""
+"""Changing the store: copy, delete, pull, push, create, uploads."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from app.runtime.create_request import read_request
 from app.runtime.library import Library
 from app.runtime.model_store import not_found_in_quotes
 from app.runtime.pull import Puller
+from app.runtime.push import Pusher
 from app.runtime.web import STREAM_ERROR, Answer, Call, Stream, error_answer, json_answer
 from app.wire.go_duration import quote_go
 from app.wire.go_json import dumps
@@ -20,12 +21,15 @@ from app.wire.model_names import parse_name, parse_reference
 from app.wire.ollama_answers import error_body
 from app.wire.requests import decode
 
+Records = AsyncGenerator[dict[str, Json], None]
+
 
 class Management:
     """Handlers of the routes that change the store."""
 
     def __init__(self, library: Library, puller: Puller, *, prune: bool) -> None:
         self._store, self._puller, self._prune = library.store, puller, prune
+        self._pusher = Pusher(library.store)
 
     async def copy(self, call: Call) -> Answer:
         body = decode("CopyRequest", call.body)
@@ -56,24 +60,18 @@ class Management:
 
     async def pull(self, call: Call) -> Answer | Stream:
         body = decode("PullRequest", call.body)
-        name = str(body.get("model") or body.get("name") or "")
-        insecure = body.get("insecure") is True
+        name = _model_of(body)
         parse_reference(name)
-        if body.get("stream") is not False:
-            return Stream(self._pulling(name, insecure=insecure))
-        last = b""
-        try:
-            async with aclosing(self._pulling(name, insecure=insecure)) as lines:
-                async for line in lines:
-                    last = line
-        except LoupeError as error:
-            return error_answer(HostRefused("runtime", 500, error.message), STREAM_ERROR)
-        return json_answer(last, content_type=STREAM_ERROR)
+        records = self._puller.pull(name, insecure=body.get("insecure") is True)
+        return await _progress(body, records, every_error_is_500=True)
 
-    async def _pulling(self, name: str, *, insecure: bool) -> AsyncGenerator[bytes, None]:
-        async with aclosing(self._puller.pull(name, insecure=insecure)) as records:
-            async for record in records:
-                yield dumps(record)
+    async def push(self, call: Call) -> Answer | Stream:
+        body = decode("PushRequest", call.body)
+        name = _model_of(body)
+        if not name:
+            raise BadRequest("model is required", "model")
+        records = self._pusher.push(name, insecure=body.get("insecure") is True)
+        return await _progress(body, records, every_error_is_500=True)
 
     async def has_blob(self, call: Call) -> Answer:
         if has_blob(self._store, call.tail):
@@ -83,32 +81,38 @@ class Management:
     async def create(self, call: Call) -> Answer | Stream:
         body = decode("CreateRequest", call.body)
         read_request(body)  # what is refused here is refused before the stream has a type of its own
-        if body.get("stream") is not False:
-            return Stream(self._creating(body))
-        last = b""
-        try:
-            async with aclosing(self._creating(body)) as lines:
-                async for line in lines:
-                    last = line
-        except LoupeError as error:
-            return error_answer(error, STREAM_ERROR)
-        return json_answer(last, content_type=STREAM_ERROR)
 
-    async def _creating(self, body: dict[str, Json]) -> AsyncGenerator[bytes, None]:
-        def pull(name: str) -> AsyncGenerator[dict[str, Json], None]:
+        def pull(name: str) -> Records:
             return self._puller.pull(name, insecure=False)
 
-        async with aclosing(create(self._store, body, pull=pull, prune=self._prune)) as records:
-            async for record in records:
-                yield dumps(record)
-
-    async def push(self, call: Call) -> Answer:
-        body = decode("PushRequest", call.body)
-        if not (body.get("model") or body.get("name")):
-            raise BadRequest("model is required", "model")
-        raise HostRefused("runtime", 501, "this runtime cannot push models yet")
+        return await _progress(body, create(self._store, body, pull=pull, prune=self._prune))
 
     async def put_blob(self, call: Call) -> Answer:
         length = call.headers.get("content-length", "")
         expected = int(length) if length.isascii() and length.isdigit() else None
         return Answer(await upload_blob(self._store, call.tail, call.pieces(), expected=expected))
+
+
+def _model_of(body: dict[str, Json]) -> str:
+    return str(body.get("model") or body.get("name") or "")
+
+
+async def _progress(body: dict[str, Json], records: Records, *, every_error_is_500: bool = False) -> Answer | Stream:
+    """The records as a stream, or the last one alone where none was asked for."""
+    if body.get("stream") is not False:
+        return Stream(_lines(records))
+    last: dict[str, Json] = {}
+    try:
+        async with aclosing(records):
+            async for record in records:
+                last = record
+    except LoupeError as error:
+        told = HostRefused("runtime", 500, error.message) if every_error_is_500 else error
+        return error_answer(told, STREAM_ERROR)
+    return json_answer(dumps(last), content_type=STREAM_ERROR)
+
+
+async def _lines(records: Records) -> AsyncGenerator[bytes, None]:
+    async with aclosing(records):
+        async for record in records:
+            yield dumps(record)

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.model, pytest.mark.xdist_group("golden")]
 
 _DIALECT = "the OpenAI and Anthropic dialects come next"
 _CREATE = "played by test_runtime_golden_create, on a store of its own"
-_PUSH = "push comes next"
+_PUSH = "played by test_push"
 _PULL = "played by the pull tests, with a registry of their own"
 NEXT = {
     **{name: _DIALECT for name in names("v1_*")},

@@ -30,32 +30,33 @@ class Stalled(RegistryUnavailable):
 
 
 @contextlib.contextmanager
-def registry_failures(url: URL) -> Iterator[None]:
-    """Turns what aiohttp raises while `url` is fetched into `RegistryError`, `RegistryUnavailable` or `Stalled`."""
+def registry_failures(url: URL, method: str = "GET") -> Iterator[None]:
+    """Turns what aiohttp raises while `url` is asked into `RegistryError`, `RegistryUnavailable` or `Stalled`."""
+    asked = f'{method.capitalize()} "{url}"'
     try:
         yield
     except aiohttp.ServerTimeoutError as error:  # connecting, or no byte for too long
         if isinstance(error, aiohttp.ConnectionTimeoutError):
-            raise _unavailable(url, f"dial tcp {url.host}:{url.port}: i/o timeout") from error
+            raise _unavailable(asked, f"dial tcp {url.host}:{url.port}: i/o timeout") from error
         raise Stalled from error
     except aiohttp.ClientConnectorError as error:
         if isinstance(error.os_error, AddressForbidden):
             raise RegistryError(str(error.os_error.strerror)) from error
-        raise _unavailable(url, _connecting(error)) from error
+        raise _unavailable(asked, _connecting(error)) from error
     except aiohttp.ServerDisconnectedError as error:
-        raise _unavailable(url, "EOF") from error
+        raise _unavailable(asked, "EOF") from error
     except aiohttp.ClientPayloadError as error:
         raise RegistryUnavailable("unexpected EOF") from error
     except aiohttp.ClientResponseError as error:
-        raise RegistryError(f'Get "{url}": malformed HTTP response') from error
+        raise RegistryError(f"{asked}: malformed HTTP response") from error
     except (aiohttp.InvalidURL, ValueError) as error:
-        raise RegistryError(f'Get "{url}": invalid URL') from error
+        raise RegistryError(f"{asked}: invalid URL") from error
     except (aiohttp.ClientError, OSError) as error:
-        raise _unavailable(url, _words(error)) from error
+        raise _unavailable(asked, _words(error)) from error
 
 
-def _unavailable(url: URL, why: str) -> RegistryUnavailable:
-    return RegistryUnavailable(f'Get "{url}": {why}')
+def _unavailable(asked: str, why: str) -> RegistryUnavailable:
+    return RegistryUnavailable(f"{asked}: {why}")
 
 
 def _connecting(error: aiohttp.ClientConnectorError) -> str:

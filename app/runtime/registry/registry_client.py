@@ -1,4 +1,4 @@
-"""Requests to one registry: the manifest of a model, stretches of its blobs.
+"""Requests to one registry: the manifest of a model, stretches of its blobs. What is sent there is in uploads.py.
 
 Nothing is trusted: no cookie, no credential and no compression is taken or sent, bodies are read up to a bound,
 redirects are followed by hand, each with its address checked. Errors are `RegistryError` in Ollama's words.
@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import platform
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 
 import aiohttp
@@ -34,6 +34,14 @@ _READ_AHEAD = 1 << 20  # bytes a connection may hold while the disk is busy
 _AGENT = f"ollama/0.33.0 ({platform.machine()} {platform.system().lower()}) Loupe/{__version__}"
 _RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 _PRINTABLE = re.compile(r"[!-~]{1,8000}")
+Content = bytes | AsyncIterator[bytes]
+
+
+class Absent(RegistryError):
+    """The registry does not have what was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__("file does not exist")
 
 
 class BlobBody:
@@ -58,12 +66,12 @@ class RegistryClient:
         """`insecure` asks over http, whatever the name says. Raises `BadRequest` for a host that is no address."""
         self._name, self._pace = name, pace
         try:
-            self._base = URL(f"{'http' if insecure else 'https'}://{name.host}") / "v2" / name.namespace / name.model
+            self.base = URL(f"{'http' if insecure else 'https'}://{name.host}") / "v2" / name.namespace / name.model
         except ValueError:
             raise BadRequest("invalid model name", "model") from None
         self._policy = AddressPolicy()
-        if is_address(self._base.host or ""):
-            self._policy.learn([str(self._base.host)])  # no name will be looked up
+        if is_address(self.base.host or ""):
+            self._policy.learn([str(self.base.host)])  # no name will be looked up
         self._resolver = CheckedResolver(self._policy, lookup)
         self._session: aiohttp.ClientSession | None = None
         self._direct: dict[str, URL] = {}  # digest -> where the registry sent us last time
@@ -94,11 +102,11 @@ class RegistryClient:
 
     async def manifest(self) -> bytes:
         """The manifest as it was sent, at most 1 MiB. Raises `RegistryError`."""
-        url = self._base / "manifests" / self._name.tag
+        url = self.base / "manifests" / self._name.tag
         try:
             async with (
                 asyncio.timeout(self._pace.manifest),
-                self._get(url, {"Accept": MANIFEST_TYPE}) as response,
+                self.exchange("GET", url, {"Accept": MANIFEST_TYPE}) as response,
             ):
                 if response.status != 200:
                     raise RegistryError(f"unexpected status code {response.status}")
@@ -115,7 +123,7 @@ class RegistryClient:
         known = self._direct.pop(digest, None)
         try:
             asked = {"Range": f"bytes={start}-{stop - 1}"}
-            async with self._get(known or self._base / "blobs" / digest, asked) as response:
+            async with self.exchange("GET", known or self.base / "blobs" / digest, asked) as response:
                 body = BlobBody(response, _first_byte(response, start, stop, size))
                 self._direct[digest] = response.url
                 yield body
@@ -129,15 +137,22 @@ class RegistryClient:
             raise RegistryUnavailable(error.message) from error
 
     @contextlib.asynccontextmanager
-    async def _get(self, url: URL, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The answer at the end of the redirects; a refusal is raised. What is left of a body is never read."""
+    async def exchange(
+        self, method: str, url: URL, headers: Mapping[str, str], data: Content = b""
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer at the end of the redirects; a refusal is raised. What is left of a body is never read.
+
+        `data` that comes piece by piece can be sent once only: its redirect is a refusal.
+        """
         if self._session is None:
             raise RuntimeError("the registry client is used outside its context")
         for _ in range(_MOST_REDIRECTS + 1):
-            with registry_failures(url):
-                response = await self._session.get(url, headers=headers, allow_redirects=False)
+            with registry_failures(url, method):
+                response = await self._session.request(
+                    method, url, headers=headers, data=data or None, allow_redirects=False
+                )
             try:
-                if response.status not in _REDIRECTS:
+                if response.status not in _REDIRECTS or not isinstance(data, bytes):
                     await _check(response)
                     yield response
                     return
@@ -171,7 +186,7 @@ async def _check(response: aiohttp.ClientResponse) -> None:
     if response.status == 401:  # we have no key that the registry could know
         raise RegistryError("unauthorized: access denied")
     if response.status == 404:
-        raise RegistryError("file does not exist")
+        raise Absent
     message = f"{response.status}: {await _refusal(response)}"
     if response.status in (408, 429) or response.status >= 500:
         unavailable = RegistryUnavailable(message)
