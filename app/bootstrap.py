@@ -27,6 +27,7 @@ from app.services.generations import Generations
 from app.services.history import History
 from app.services.host_pool import HostPool
 from app.services.jobs import Jobs
+from app.services.model_jobs import ModelJobs
 from app.services.prompt_library import PromptLibrary
 from app.services.request_queue import RequestQueue
 from app.services.response_cache import ResponseCache
@@ -51,6 +52,7 @@ class Services:
     history: History
     generations: Generations
     jobs: Jobs
+    model_jobs: ModelJobs
     catalog: Catalog
     starter: StarterFamily
     prompts: PromptLibrary
@@ -140,6 +142,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
         history=history,
         generations=Generations(chat, history, queue, grace_seconds=settings.page_grace_seconds, clock=clock),
         jobs=jobs,
+        model_jobs=ModelJobs(jobs, pool, changed),
         catalog=catalog,
         starter=starter,
         prompts=PromptLibrary([PROMPTS, *([settings.prompts] if settings.prompts else [])]),

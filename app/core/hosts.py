@@ -98,6 +98,11 @@ class ModelDetail:
     license: str = ""
     tensors: tuple[TensorInfo, ...] = ()
     capabilities: tuple[str, ...] = ()
+    modelfile: str = ""
+    messages: tuple[Mapping[str, Json], ...] = ()
+    renderer: str = ""
+    parser: str = ""
+    requires: str = ""
 
 
 @dataclass(frozen=True, slots=True)

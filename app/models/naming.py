@@ -7,7 +7,7 @@ tensors. The grammar of names is in `wire.model_names`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.models.ggml_types import TYPE_BY_NAME, file_type_name
 from app.wire.model_names import DEFAULT_TAG, ModelName, parse_name
@@ -22,6 +22,7 @@ __all__ = [
     "parse_name",
     "read_tag",
     "same_model",
+    "with_level",
 ]
 
 _LABEL = re.compile(
@@ -89,6 +90,21 @@ def nominal_bits(label: str) -> float:
         return TYPE_BY_NAME[base].bits_per_weight + _STEPS[step]
     digits = re.search(r"\d+", name)
     return float(digits[0]) if digits and name.startswith(_FAMILIAR) else 0.0
+
+
+def with_level(name: str, level: str) -> str:
+    """The name that a quantization of `name` has by the convention of its tag: `m:7b-fp16` → `m:7b-q5_K_M`.
+
+    The first letters are small, as in Ollama's library, unless the tag itself is written in capitals (`m:F16`).
+    """
+    parsed = parse_name(name)
+    found = _LABEL.search(parsed.tag)
+    capitals = bool(found) and found["label"].isupper() if found else False
+    digit = re.search(r"\d", level)
+    head = level[: digit.start()] if digit else level
+    label = level if capitals else head.lower() + level[len(head) :]
+    stem = read_tag(parsed.tag).stem
+    return replace(parsed, tag=f"{stem}-{label}" if stem else label).shortest
 
 
 def same_model(one: str, other: str) -> bool:

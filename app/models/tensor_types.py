@@ -11,10 +11,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Protocol
 
 from app.core.errors import BadRequest
 from app.models.ggml_types import TYPE_BY_NAME
-from app.models.gguf_file import GgufFile, GgufTensor
+from app.models.gguf_file import GgufTensor
 
 # file type → the format that most of its tensors get
 DEFAULT_TYPES = {
@@ -128,7 +129,17 @@ class Shape:
     value_tensors: int
 
 
-def shape_of(model: GgufFile) -> Shape:
+class Described(Protocol):
+    """A model whose facts are known: a GGUF file, or what a host shows of one."""
+
+    @property
+    def architecture(self) -> str: ...
+    @property
+    def tensors(self) -> tuple[GgufTensor, ...]: ...
+    def own_number(self, name: str) -> int | None: ...
+
+
+def shape_of(model: Described) -> Shape:
     heads, kv_heads = model.own_number("attention.head_count") or 0, model.own_number("attention.head_count_kv")
     kv_heads = heads if kv_heads is None else kv_heads
     architecture, layers = model.architecture, model.own_number("block_count") or 0

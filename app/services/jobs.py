@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -16,22 +16,37 @@ import structlog
 
 from app.core.errors import BadRequest, LoupeError
 from app.core.ports import Clock, SystemClock
+from app.services.job_pace import Pace
 
 log = structlog.get_logger(__name__)
 KEPT = 50  # finished jobs that are remembered
+NEWS_GAP = 0.1  # seconds between two looks of a watcher, at least
 
 
 class JobState(StrEnum):
-    WAITING = "waiting"
+    WAITING = "waiting"  # for another job's turn to end
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"  # Loupe was stopped while it ran; `retry` goes on with it
+
+
+class JobNotFound(LoupeError):
+    status = 404
+    code = "job_not_found"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"there is no job {job_id[:32]}")
 
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job as pages see it. `completed` and `total` in the unit that `detail` names; total 0 means unknown."""
+    """A job as pages see it. `completed` and `total` in the unit that `detail` names; total 0 means unknown.
+
+    `detail` is the sentence of what it is doing now. `host` and `model` say where and what it is about, "" where it is
+    about neither. `rate` is measured, in units of `completed` a second; `eta` in seconds; None where unknown.
+    """
 
     id: str
     kind: str
@@ -43,6 +58,11 @@ class JobView:
     total: int = 0
     detail: str = ""
     error: str = ""
+    host: str = ""
+    model: str = ""
+    rate: float | None = None
+    eta: float | None = None
+    ended_at: float | None = None
 
     @property
     def fraction(self) -> float | None:
@@ -56,11 +76,33 @@ class JobView:
 class JobHandle:
     """What the work uses to tell how far it is."""
 
-    def __init__(self, jobs: Jobs, job_id: str) -> None:
-        self._jobs, self._id = jobs, job_id
+    def __init__(self, jobs: Jobs, job_id: str, clock: Clock) -> None:
+        self._jobs, self._id, self._clock = jobs, job_id, clock
+        self._pace = Pace(clock)
 
-    def progress(self, completed: int, total: int, detail: str) -> None:
-        self._jobs._update(self._id, completed=completed, total=total, detail=detail)
+    @property
+    def stopping(self) -> bool:
+        """Whether the whole server goes down: what is cancelled now is to be gone on with."""
+        return self._jobs.stopping
+
+    def progress(self, completed: int, total: int, detail: str, *, moved: int | None = None) -> None:
+        """`moved` is what the rate is taken of, where part of `completed` was there before."""
+        rate = self._pace.tell(completed if moved is None else moved, total)
+        eta = (total - completed) / rate if rate and total else None
+        self._jobs._update(
+            self._id, completed=completed, total=total, detail=detail, rate=rate, eta=eta, state=JobState.RUNNING
+        )
+
+    def say(self, detail: str, *, waiting: bool = False) -> None:
+        """What happens now where nothing is counted: the bar stays where it is, the rate is unknown."""
+        self._pace.forget()
+        state = JobState.WAITING if waiting else JobState.RUNNING
+        self._jobs._update(self._id, detail=detail, rate=None, eta=None, state=state)
+
+    def expect(self, seconds: float | None) -> None:
+        """How long what was just said will take, where that is known beforehand; `eta` counts down from it."""
+        until = None if seconds is None else self._clock.monotonic() + seconds
+        self._jobs._expect(self._id, until)
 
 
 Work = Callable[[JobHandle], Awaitable[None]]
@@ -74,35 +116,47 @@ class Jobs:
         self._views: dict[str, JobView] = {}
         self._work: dict[str, Work] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._until: dict[str, float] = {}  # when a step that counts nothing is expected to end
+        self._changed_at: dict[str, int] = {}  # the version of each job's last change
         self._numbers = itertools.count(1)
+        self._news = asyncio.Event()
         self.version = 0
+        self.stopping = False
 
     def list(self) -> tuple[JobView, ...]:
         """The newest first."""
-        return tuple(reversed(self._views.values()))
+        return tuple(self._seen(view) for view in reversed(list(self._views.values())))
 
     def get(self, job_id: str) -> JobView:
+        """Raises `JobNotFound`."""
         if job_id not in self._views:
-            raise BadRequest(f"there is no job {job_id}", field="job")
-        return self._views[job_id]
+            raise JobNotFound(job_id)
+        return self._seen(self._views[job_id])
 
-    def start(self, kind: str, key: str, title: str, work: Work) -> JobView:
+    def start(self, kind: str, key: str, title: str, work: Work, *, host: str = "", model: str = "") -> JobView:
         """Begin, or give back the one with this key that is already under way."""
         for view in self._views.values():
             if view.key == key and view.active:
-                return view
-        job_id = str(next(self._numbers))
-        self._views[job_id] = JobView(job_id, kind, key, title, JobState.RUNNING, self._clock.now())
-        self._work[job_id] = work
-        self._forget_old()
+                return self._seen(view)
+        self._drop(key)
+        job_id = self._add(
+            JobView("", kind, key, title, JobState.RUNNING, self._clock.now(), host=host, model=model), work
+        )
         self._launch(job_id)
         return self._views[job_id]
 
+    def restore(self, view: JobView, work: Work) -> JobView:
+        """List a job that an earlier process left unfinished; `retry` goes on with it."""
+        return self._views[self._add(replace(view, state=JobState.INTERRUPTED), work)]
+
     def retry(self, job_id: str) -> JobView:
-        """Run a job that failed or was cancelled once more."""
-        if self.get(job_id).active:
-            return self.get(job_id)
-        self._update(job_id, state=JobState.RUNNING, error="")
+        """Run a job that failed, was cancelled or was interrupted once more."""
+        view = self.get(job_id)
+        if view.active:
+            return view
+        if view.state is JobState.DONE:
+            raise BadRequest(f"{view.title} is done", field="job")
+        self._update(job_id, state=JobState.RUNNING, error="", ended_at=None, started_at=self._clock.now())
         self._launch(job_id)
         return self._views[job_id]
 
@@ -114,12 +168,32 @@ class Jobs:
             task.cancel()
             await asyncio.wait({task})
 
+    async def watch(self) -> AsyncGenerator[tuple[JobView, ...], None]:
+        """All jobs, oldest first, then those that changed, each time some did; at most ten times a second."""
+        seen = -1
+        while True:
+            news, now = self._news, self.version
+            changed = tuple(self._seen(view) for view in self._views.values() if self._changed_at[view.id] > seen)
+            if changed or seen < 0:
+                yield changed
+            seen = now
+            await news.wait()
+            await asyncio.sleep(NEWS_GAP)
+
     async def stop(self) -> None:
+        self.stopping = True
         tasks = set(self._tasks.values())
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+    def _add(self, view: JobView, work: Work) -> str:
+        job_id = str(next(self._numbers))
+        self._views[job_id], self._work[job_id] = replace(view, id=job_id), work
+        self._update(job_id)
+        self._forget_old()
+        return job_id
 
     def _launch(self, job_id: str) -> None:
         task = asyncio.create_task(self._run(job_id), name=f"job {self._views[job_id].key}")
@@ -128,24 +202,53 @@ class Jobs:
 
     async def _run(self, job_id: str) -> None:
         try:
-            await self._work[job_id](JobHandle(self, job_id))
+            await self._work[job_id](JobHandle(self, job_id, self._clock))
         except asyncio.CancelledError:
-            self._update(job_id, state=JobState.CANCELLED)
+            self._end(job_id, JobState.CANCELLED)
             raise
         except LoupeError as error:
             log.warning("job failed", job=self._views[job_id].key, error=error.message)
-            self._update(job_id, state=JobState.FAILED, error=error.message)
+            self._end(job_id, JobState.FAILED, error.message)
         except Exception:
             log.exception("job broke", job=self._views[job_id].key)
-            self._update(job_id, state=JobState.FAILED, error="something broke; the log has the details")
+            self._end(job_id, JobState.FAILED, "something broke; the log has the details")
         else:
-            self._update(job_id, state=JobState.DONE)
+            self._end(job_id, JobState.DONE)
+
+    def _end(self, job_id: str, state: JobState, error: str = "") -> None:
+        self._until.pop(job_id, None)
+        self._update(job_id, state=state, error=error, rate=None, eta=None, ended_at=self._clock.now())
+
+    def _expect(self, job_id: str, until: float | None) -> None:
+        self._until.pop(job_id, None)
+        if until is not None:
+            self._until[job_id] = until
+        self._update(job_id)
+
+    def _seen(self, view: JobView) -> JobView:
+        """The view with the time left as of now, where that is counted down and not measured."""
+        until = self._until.get(view.id)
+        if until is None or view.eta is not None:
+            return view
+        return replace(view, eta=max(0.0, until - self._clock.monotonic()))
 
     def _update(self, job_id: str, **changes: object) -> None:
         self._views[job_id] = replace(self._views[job_id], **changes)  # type: ignore[arg-type]  # checked by the fields
         self.version += 1
+        self._changed_at[job_id] = self.version
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    def _drop(self, key: str) -> None:
+        """What was interrupted, failed or cancelled under this key is being gone on with: one row for one thing."""
+        for view in list(self._views.values()):
+            if view.key == key and view.state is not JobState.DONE:
+                self._forget(view.id)
 
     def _forget_old(self) -> None:
         finished = [view.id for view in self._views.values() if not view.active]
         for job_id in finished[: max(0, len(finished) - KEPT)]:
-            del self._views[job_id], self._work[job_id]
+            self._forget(job_id)
+
+    def _forget(self, job_id: str) -> None:
+        del self._views[job_id], self._work[job_id], self._changed_at[job_id]

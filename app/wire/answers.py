@@ -158,7 +158,7 @@ def parse_ps(data: bytes, host: str = "") -> tuple[LoadedModel, ...]:
 def parse_show(data: bytes, host: str = "") -> ModelDetail:
     """The parts of `/api/show` that Loupe reads."""
     body = parse_object(data, host)
-    info, tensors = body.get("model_info"), body.get("tensors")
+    info, tensors, messages = body.get("model_info"), body.get("tensors"), body.get("messages")
     return ModelDetail(
         info=info if isinstance(info, dict) else {},
         details=_details(body.get("details")),
@@ -168,6 +168,11 @@ def parse_show(data: bytes, host: str = "") -> ModelDetail:
         license=_text(body.get("license")),
         tensors=tuple(_tensor(row) for row in tensors if isinstance(row, dict)) if isinstance(tensors, list) else (),
         capabilities=_texts(body.get("capabilities")),
+        modelfile=_text(body.get("modelfile")),
+        messages=tuple(row for row in messages if isinstance(row, dict)) if isinstance(messages, list) else (),
+        renderer=_text(body.get("renderer")),
+        parser=_text(body.get("parser")),
+        requires=_text(body.get("requires")),
     )
 
 
