@@ -18,10 +18,13 @@ from app.core.generation import Json
 from app.wire.go_syntax import explain
 
 MAX_DEPTH = 256  # Go stops at 10,000; nothing that people send comes near this, and our own recursion stays safe
+MAX_MARKS = 300_000  # commas and brackets outside strings; the longest `context` of tokens has some 130,000
 
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029", "\x85": "\\u0085"}
 _ESCAPED = re.compile("[<>&\u2028\u2029\x85]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# Up to the next comma or bracket outside a string, without ever going back.
+_MARK = re.compile(r'(?:[^",\[\]{}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"?+)*+([,\[\]{}])', re.DOTALL)
 _quote = json.encoder.encode_basestring
 
 
@@ -164,14 +167,14 @@ _decoder = json.JSONDecoder(parse_int=_integer, parse_float=_real, parse_constan
 def loads(data: bytes | str) -> Json:
     """The first JSON value in `data` (as Go's Decoder, which ignores what follows it).
 
-    Bad UTF-8 becomes U+FFFD. Raises `JsonError`: `empty` when there is no value at all, else with Go's sentence.
+    Bad UTF-8 becomes U+FFFD. Raises `JsonError`: `empty` when there is no value at all, else with Go's sentence (or
+    ours, for one of more than `MAX_MARKS` values: every value costs fifty times its bytes).
     """
     text = data if isinstance(data, str) else data.decode("utf-8", "replace")
     start = len(text) - len(text.lstrip(" \t\r\n"))
     if start == len(text):
         raise JsonError("EOF", empty=True)
-    if text.count("{") + text.count("[") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
-        raise JsonError("exceeded max depth")
+    _check_structure(text)
     try:
         value, _ = _decoder.raw_decode(text, start)
     except json.JSONDecodeError:
@@ -181,17 +184,20 @@ def loads(data: bytes | str) -> Json:
     return _mended(value) if "\\u" in text else cast(Json, value)
 
 
-def _depth(text: str) -> int:
-    """The deepest nesting of brackets outside strings."""
-    depth = deepest = 0
-    for token in re.finditer(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', text, re.DOTALL):
-        mark = token.group()[0]
-        if mark in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif mark in "]}":
-            depth -= 1
-    return deepest
+def _check_structure(text: str) -> None:
+    """Depth and number of values, before anything is built of them."""
+    if sum(map(text.count, ",[]{}")) <= MAX_DEPTH:
+        return
+    depth, marks, found = 0, 0, _MARK.match(text)
+    while found is not None:
+        mark = found.group(1)
+        depth += 1 if mark in "[{" else -1 if mark in "]}" else 0
+        marks += 1
+        if depth > MAX_DEPTH:
+            raise JsonError("exceeded max depth")
+        if marks > MAX_MARKS:
+            raise JsonError(f"the body has more than {MAX_MARKS} values, which this server does not read; send fewer")
+        found = _MARK.match(text, found.end())
 
 
 def _mended(value: Json) -> Json:

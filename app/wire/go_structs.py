@@ -8,6 +8,7 @@ once. Source: Go's encoding/json (checked against Go 1.26) and the recordings wr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -17,7 +18,9 @@ from app.wire.go_json import number
 
 Decode = Callable[[Json], None]
 
-_ALPHABET = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+_NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/\r\n]")
+_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_DROP = {ord(character): None for character in _ALPHABET}
 
 
 class GoStructs:
@@ -156,20 +159,14 @@ def corrupt_base64_at(text: str) -> int | None:
     """Where Go's strict decoder would stop, as a byte offset; None when `text` is sound."""
     if len(text) % 4 == 0 and text.isascii() and text.rstrip("=").translate(_DROP) == "" and "=" not in text[:-2]:
         return None  # the common case, at C speed
-    quantum_start, filled, at, end = 0, 0, 0, len(text)
-    while at < end:
-        character = text[at]
-        if character in "\r\n":
-            at += 1
-        elif character in _ALPHABET:
-            filled = (filled + 1) % 4
-            at += 1
-            quantum_start = at if filled == 0 else quantum_start
-        elif character == "=" and filled >= 2:
-            return _padding(text, at, filled)
-        else:
-            return len(text[:at].encode())
-    return None if filled == 0 else max(at - filled, 0) if filled else quantum_start
+    found = _NOT_BASE64.search(text)
+    at = found.start() if found else len(text)
+    filled = (at - text.count("\r", 0, at) - text.count("\n", 0, at)) % 4
+    if found is None:
+        return max(at - filled, 0) if filled else None
+    if found.group() == "=" and filled >= 2:
+        return _padding(text, at, filled)
+    return len(text[:at].encode())
 
 
 def _padding(text: str, at: int, filled: int) -> int | None:
@@ -186,6 +183,3 @@ def _padding(text: str, at: int, filled: int) -> int | None:
     while rest < len(text) and text[rest] in "\r\n":
         rest += 1
     return rest if rest < len(text) else None
-
-
-_DROP = {ord(character): None for character in _ALPHABET}

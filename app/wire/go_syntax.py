@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 
-_SPACE = " \t\r\n"
+_SPACE = re.compile(r"[ \t\r\n]*+")
+_SOUND = re.compile(r'[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+')  # inside a string
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _ESCAPES = dict(zip("\n\t\r\\\a\b\f\v", ("\\n", "\\t", "\\r", "\\\\", "\\a", "\\b", "\\f", "\\v"), strict=True))
 _HEX = "0123456789abcdefABCDEF"
@@ -49,9 +50,13 @@ class _Scanner:
         return self.text[self.at]
 
     def skip(self) -> str:
-        while self.at < len(self.text) and self.text[self.at] in _SPACE:
-            self.at += 1
+        self._pass(_SPACE)
         return self.peek()
+
+    def _pass(self, run: re.Pattern[str]) -> None:
+        """Over a run of characters at the speed of the pattern: a text may be one string of megabytes."""
+        if (found := run.match(self.text, self.at)) is not None:
+            self.at = found.end()
 
     def fail(self, where: str) -> None:
         raise _Broken(f"invalid character {_quoted(self.peek())} {where}")
@@ -135,12 +140,12 @@ class _Scanner:
 
     def string(self) -> None:
         self.at += 1
-        while (character := self.peek()) != '"':
-            if character < " ":
-                self.fail("in string literal")
+        self._pass(_SOUND)
+        if (character := self.peek()) == "\\":
             self.at += 1
-            if character == "\\":
-                self.escape()
+            self.escape()
+        elif character != '"':
+            self.fail("in string literal")
         self.at += 1
 
     def escape(self) -> None:

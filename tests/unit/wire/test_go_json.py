@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.wire.go_json import MAX_DEPTH, JsonError, dumps, loads, shortest_float32
+from app.wire.go_json import MAX_DEPTH, MAX_MARKS, JsonError, dumps, loads, shortest_float32
 
 NUMBERS = [
     (1e-5, "0.00001"),
@@ -127,6 +128,30 @@ def test_nesting_is_bounded_and_brackets_in_strings_do_not_count():
         loads("[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1))
     with pytest.raises(JsonError, match="exceeded max depth"):
         loads("[" * 1_000_000)
+
+
+def test_the_number_of_values_is_bounded_and_marks_in_strings_do_not_count():
+    assert loads(json.dumps({"prompt": "a, [b], {c} " * MAX_MARKS})) == {"prompt": "a, [b], {c} " * MAX_MARKS}
+    for many in ("[" + "1," * MAX_MARKS + "1]", "[" + "[]," * MAX_MARKS + "[]]", '{"a":[' + '"\\\\",' * MAX_MARKS):
+        with pytest.raises(JsonError, match=f"more than {MAX_MARKS} values"):
+            loads(many)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('{"a":"' + "x" * 5_000_000, "unexpected EOF"),
+        ('{"a":"' + "\\n" * 2_000_000 + "\n", "invalid character '\\n' in string literal"),
+        (" " * 5_000_000 + "x", "invalid character 'x' looking for beginning of value"),
+        ('["' + "\\u00e9" * 1_000_000 + "\\u00eg", "invalid character 'g' in \\u hexadecimal character escape"),
+    ],
+)
+def test_a_long_broken_text_is_explained_at_the_speed_of_reading_it(text: str, sentence: str):
+    began = time.process_time()
+    with pytest.raises(JsonError) as caught:
+        loads(text)
+    assert caught.value.message == sentence
+    assert time.process_time() - began < 5, "it is walked over character by character"
 
 
 def test_a_number_of_a_million_digits_is_no_work():
