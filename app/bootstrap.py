@@ -15,6 +15,7 @@ import structlog
 
 from app.backends.embedded import EmbeddedRuntime, EmbeddedSettings
 from app.backends.ollama_http import HostTimeouts, OllamaHttp
+from app.backends.quantizer_process import QuantizerProcess
 from app.backends.starter_process import StarterProcess
 from app.config import Settings, process_environment
 from app.core.generation import CacheMode, GenerationRequest, Priority
@@ -27,7 +28,7 @@ from app.services.generations import Generations
 from app.services.history import History
 from app.services.host_pool import HostPool
 from app.services.jobs import Jobs
-from app.services.model_jobs import ModelJobs
+from app.services.model_jobs import ModelJobs, Workshop
 from app.services.prompt_library import PromptLibrary
 from app.services.request_queue import RequestQueue
 from app.services.response_cache import ResponseCache
@@ -77,6 +78,7 @@ class Services:
         await asyncio.gather(self.history.open(), self.cache.start(), self._find_hosts())
         self.pool.on_change(self.queue.poke)
         await self.pool.start()
+        await self.model_jobs.start()
         self.generations.start()
         if self.embedded and self.settings.starter:
             self.starter.start()
@@ -129,9 +131,15 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
         catalog.look_again()
         pool.look_again()
 
-    maker = StarterProcess(settings.models_folder, settings.data, process_environment())
-    starter = StarterFamily(maker, jobs, changed)
-    catalog = Catalog(pool, load, starter.making, clock)
+    async def labels(model: str, host: str) -> list[str]:
+        found = (await catalog.snapshot()).find(model)
+        return [variant.label for variant in found[0].variants if host in variant.hosts] if found else []
+
+    environment = process_environment()
+    starter = StarterFamily(StarterProcess(settings.models_folder, settings.data, environment), jobs, changed)
+    workshop = Workshop(QuantizerProcess(environment), settings.data, (settings.models_folder,), labels)
+    model_jobs = ModelJobs(jobs, pool, changed, workshop, clock=clock)
+    catalog = Catalog(pool, load, lambda: {**starter.making(), **model_jobs.making()}, clock)
     return Services(
         settings=settings,
         telemetry=telemetry,
@@ -142,7 +150,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
         history=history,
         generations=Generations(chat, history, queue, grace_seconds=settings.page_grace_seconds, clock=clock),
         jobs=jobs,
-        model_jobs=ModelJobs(jobs, pool, changed),
+        model_jobs=model_jobs,
         catalog=catalog,
         starter=starter,
         prompts=PromptLibrary([PROMPTS, *([settings.prompts] if settings.prompts else [])]),
@@ -150,7 +158,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
             EmbeddedSettings(
                 store=settings.models_folder,
                 slots=settings.slots,
-                environment=process_environment(),
+                environment=environment,
                 timeouts=_timeouts(settings),
             )
         ),

@@ -120,13 +120,17 @@ class OllamaHttp:
     async def _sent(
         self, method: str, path: str, body: bytes | AsyncIterator[bytes], *, seconds: float, phase: str = "answer"
     ) -> AsyncIterator[httpx.Response]:
-        """The response's head within `seconds`; leaving closes the connection unless the body was read to its end."""
+        """The response's head within `seconds`; leaving closes the connection unless the body was read to its end.
+
+        A body that comes in pieces has that time for each of them: an upload may take hours, but not stand still.
+        """
         name = self._address.name
         client = self._ready_client()
         with translating(name, self._timeouts.connect):
-            request = client.build_request(method, path, content=body or None)
             try:
-                async with asyncio.timeout(seconds):
+                async with asyncio.timeout(seconds) as limit:
+                    content = body if isinstance(body, bytes) else _extending(body, limit, seconds)
+                    request = client.build_request(method, path, content=content or None)
                     response = await client.send(request, stream=True)
             except TimeoutError as error:
                 raise HostTimeout(name, phase, seconds) from error
@@ -198,6 +202,12 @@ class OllamaHttp:
         if response.status_code < 400:
             return HostProtocolError(self._address.name, f"status {response.status_code}")
         return HostRefused(self._address.name, response.status_code, _sentence(response.status_code, body), body)
+
+
+async def _extending(body: AsyncIterator[bytes], limit: asyncio.Timeout, seconds: float) -> AsyncIterator[bytes]:
+    async for piece in body:
+        yield piece
+        limit.reschedule(asyncio.get_running_loop().time() + seconds)
 
 
 def _session() -> aiohttp.ClientSession:

@@ -36,3 +36,11 @@ STARTER_PROVENANCE = (
     "SmolLM2-135M-Instruct (Apache-2.0). The 16-bit reference was unpacked from a published 4-bit file (Q4_1), so the "
     "4-bit variants look better against it than they would against the true original."
 )
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedFile:
+    """A model file that was made: digest in bare hex, size in bytes."""
+
+    sha256: str
+    size: int

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from app.core.generation import Chunk, GenerationRequest
 from app.core.hosts import HostAddress, HostStatus, LoadedModel, ModelDetail, ModelInfo, RawAnswer
-from app.core.making import MakingProgress
+from app.core.making import MakingProgress, QuantizedFile
 
 
 class Clock(Protocol):
@@ -80,4 +81,15 @@ class FamilyMaker(Protocol):
 
     def run(self) -> AsyncIterator[MakingProgress]:
         """Goes on where an earlier run stopped. Raises `LoupeError` with the reason; closing it ends the process."""
+        ...
+
+
+class Quantizer(Protocol):
+    """Quantizes one model file, in a process of its own and of low priority."""
+
+    def run(self, source: Path, target: Path, level: str) -> AsyncGenerator[MakingProgress | QuantizedFile, None]:
+        """Progress in bytes of source tensors, and at the end the file. `target` appears whole or not at all.
+
+        Raises `LoupeError` with the reason; closing it ends the process.
+        """
         ...

@@ -85,10 +85,14 @@ class JobHandle:
         """Whether the whole server goes down: what is cancelled now is to be gone on with."""
         return self._jobs.stopping
 
-    def progress(self, completed: int, total: int, detail: str, *, moved: int | None = None) -> None:
-        """`moved` is what the rate is taken of, where part of `completed` was there before."""
+    def progress(
+        self, completed: int, total: int, detail: str, *, moved: int | None = None, rated: bool = True
+    ) -> None:
+        """`moved` is what the rate is taken of, where part of `completed` was there before. Not `rated`: the unit means
+        nothing to people, so only the time left is told."""
         rate = self._pace.tell(completed if moved is None else moved, total)
         eta = (total - completed) / rate if rate and total else None
+        rate = rate if rated else None
         self._jobs._update(
             self._id, completed=completed, total=total, detail=detail, rate=rate, eta=eta, state=JobState.RUNNING
         )
@@ -116,6 +120,7 @@ class Jobs:
         self._views: dict[str, JobView] = {}
         self._work: dict[str, Work] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._dismissed: dict[str, Callable[[], Awaitable[None]]] = {}
         self._until: dict[str, float] = {}  # when a step that counts nothing is expected to end
         self._changed_at: dict[str, int] = {}  # the version of each job's last change
         self._numbers = itertools.count(1)
@@ -145,9 +150,11 @@ class Jobs:
         self._launch(job_id)
         return self._views[job_id]
 
-    def restore(self, view: JobView, work: Work) -> JobView:
-        """List a job that an earlier process left unfinished; `retry` goes on with it."""
-        return self._views[self._add(replace(view, state=JobState.INTERRUPTED), work)]
+    def restore(self, view: JobView, work: Work, dismissed: Callable[[], Awaitable[None]]) -> JobView:
+        """List a job that an earlier process left unfinished; `retry` goes on with it, `cancel` dismisses it."""
+        job_id = self._add(replace(view, state=JobState.INTERRUPTED), work)
+        self._dismissed[job_id] = dismissed
+        return self._views[job_id]
 
     def retry(self, job_id: str) -> JobView:
         """Run a job that failed, was cancelled or was interrupted once more."""
@@ -161,8 +168,10 @@ class Jobs:
         return self._views[job_id]
 
     async def cancel(self, job_id: str) -> None:
-        """Returns when the work has stopped."""
-        self.get(job_id)
+        """Returns when the work has stopped. One that was interrupted is given up."""
+        if self.get(job_id).state is JobState.INTERRUPTED:
+            self._end(job_id, JobState.CANCELLED)
+            await self._dismissed[job_id]()
         task = self._tasks.get(job_id)
         if task is not None:
             task.cancel()
@@ -252,3 +261,4 @@ class Jobs:
 
     def _forget(self, job_id: str) -> None:
         del self._views[job_id], self._work[job_id], self._changed_at[job_id]
+        self._dismissed.pop(job_id, None)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.core.errors import BadRequest, LoupeError
+from app.core.errors import BadRequest
 from app.core.hosts import ModelDetail, ModelInfo
 from app.models.naming import canonical_label, file_type_name, same_model, with_level
-from app.models.quantized_size import ShownModel, growth, shown_model
+from app.models.quantized_size import growth
 from app.models.tensor_types import Described
 
 UNQUANTIZED = ("F32", "BF16", "F16")
@@ -76,27 +76,24 @@ def checked_level(level: str) -> str:
     return wanted
 
 
-def predicted_size(source: ModelInfo, model: Described | ShownModel | None, level: str) -> int:
+def predicted_size(source: ModelInfo, model: Described | None, level: str) -> int:
     """0 where the host does not show the tensors."""
     return source.size + growth(model, level) if model else 0
 
 
 def offers(
-    source: ModelInfo, detail: ModelDetail, known: Sequence[str], labels: Sequence[str],
-    *, model: Described | None, seconds: Callable[[str], float | None], refusal: Callable[[str, int], str],
-) -> tuple[MakeOffer, ...]:  # fmt: skip
-    """What is missing on the ladder. `labels` are the levels that the family has on this host; `model` is the source's
-    file where it can be read, else what the host shows; `refusal` is asked with level and size."""
-    described = model or shown_model(detail.info, detail.tensors)
+    source: ModelInfo, model: Described | None, names: Sequence[str], labels: Sequence[str]
+) -> tuple[MakeOffer, ...]:
+    """What is missing on the ladder, refusals and times left open. `names` are all models of the host, `labels` the
+    levels that the family has there under whatever names."""
     made = []
     for level in LADDER:
         if level in labels:
             continue
         try:
-            name = name_for(source.name, level, known)
-            size = predicted_size(source, described, level)
-        except LoupeError:  # taken, or rows that the format cannot store
+            name = name_for(source.name, level, names)
+            size = predicted_size(source, model, level)
+        except BadRequest:  # taken, or rows that the format cannot store
             continue
-        way = "host" if level in HOST_LEVELS else "loupe"
-        made.append(MakeOffer(level, name, size, seconds(level), way, refusal(level, size)))
+        made.append(MakeOffer(level, name, size, None, "host" if level in HOST_LEVELS else "loupe"))
     return tuple(made)

@@ -7,24 +7,30 @@ cancelled stops at the host because the connection closes; what has arrived stay
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from app.core.errors import BadRequest, HostRefused, ModelNotFound
 from app.core.generation import Json
-from app.core.hosts import ModelDetail, ModelInfo
-from app.core.ports import Backend, Fleet
-from app.models.naming import parse_name, same_model
+from app.core.ports import Backend, Clock, Fleet, Quantizer, SystemClock
+from app.models.naming import same_model, with_level
 from app.services.host_records import PullProgress, records
-from app.services.jobs import JobHandle, Jobs, JobView
-from app.services.make_offers import HOST_LEVELS, MakeOffer, check_source, checked_level, name_for, offers
+from app.services.job_journal import Interrupted, Journal
+from app.services.jobs import JobHandle, Jobs, JobState, JobView
+from app.services.make_offers import MakeOffer, checked_level, name_for, offers, predicted_size
+from app.services.make_source import MakeSource, look_at_source, refusal, way_of
+from app.services.making import MakePlan, clear_leftovers, make_here, make_on_host
+from app.services.making_time import MakingTime
 from app.services.model_removal import Removal, removal_of
 from app.services.perseverance import Pause, persevere
+from app.services.source_file import SourceFile
 from app.wire.answers import error_text
 from app.wire.go_json import dumps
 from app.wire.model_names import parse_reference
 
-__all__ = ["MakeOffer", "ModelJobs", "Removal"]
+__all__ = ["MakeOffer", "ModelJobs", "Removal", "Workshop"]
 
 PULL_WORDS = {
     "pulling manifest": "Asking the registry",
@@ -35,11 +41,54 @@ PULL_WORDS = {
 }
 
 
+async def _no_labels(source: str, host: str) -> Sequence[str]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Where and with what quantizations are made. `data` is Loupe's data folder; `stores` are model stores on this
+    machine in which a source's file may lie; `labels` tells which levels the family of a model has on a host."""
+
+    quantizer: Quantizer
+    data: Path
+    stores: tuple[Path, ...] = ()
+    labels: Callable[[str, str], Awaitable[Sequence[str]]] = _no_labels
+
+    @property
+    def folder(self) -> Path:
+        return self.data / "making"
+
+
 class ModelJobs:
     """`changed` is called whenever a host has other models than before."""
 
-    def __init__(self, jobs: Jobs, fleet: Fleet, changed: Callable[[], None], *, pause: Pause = asyncio.sleep) -> None:
-        self._jobs, self._fleet, self._changed, self._pause = jobs, fleet, changed, pause
+    def __init__(
+        self, jobs: Jobs, fleet: Fleet, changed: Callable[[], None], workshop: Workshop, *,
+        clock: Clock | None = None, pause: Pause = asyncio.sleep,
+    ) -> None:  # fmt: skip
+        self._jobs, self._fleet, self._changed, self._workshop = jobs, fleet, changed, workshop
+        self._clock, self._pause = clock or SystemClock(), pause
+        self._time = MakingTime(workshop.data / "making-time.json")
+        self._journal = Journal(workshop.data / "unfinished-jobs.json")
+        self._turn = asyncio.Lock()  # one quantization at a time: it takes all cores
+        self._making: dict[str, str] = {}  # job key → the name that is being made
+
+    async def start(self) -> None:
+        """Clear up after a process that was killed, and list what it had not finished."""
+        await asyncio.to_thread(clear_leftovers, self._workshop.folder)
+        names = {status.address.name for status in self._fleet.statuses()}
+        for asked in await self._journal.open():
+            if asked.host in names:
+                self._restore(asked)
+
+    def making(self) -> Mapping[str, float | None]:
+        """Names of the quantizations under way: fraction done, None for one that waits for its turn."""
+        return {
+            self._making[job.key]: None if job.state is JobState.WAITING else job.fraction or 0.0
+            for job in self._jobs.list()
+            if job.active and job.key in self._making
+        }
 
     # -- getting --------------------------------------------------------------------------------------------------
 
@@ -48,20 +97,16 @@ class ModelJobs:
 
         Raises `BadRequest` for a name that is none, or where `host` has to be said.
         """
-        backend = self._host(host)
-        shown = _model_name(name)
-        insecure = insecure or name.strip().casefold().startswith("http://")
-        body: dict[str, Json] = {"model": name.strip(), "stream": True}
-        if insecure:
+        asked = name.strip()
+        _model_name(asked)  # refused before anything begins
+        insecure = insecure or asked.casefold().startswith("http://")
+        return self._start(Interrupted("pull", asked, self._host(host).address.name, insecure=insecure))
+
+    async def _pull(self, handle: JobHandle, asked: Interrupted) -> None:
+        backend = self._host(asked.host)
+        body: dict[str, Json] = {"model": asked.model, "stream": True}
+        if asked.insecure:
             body["insecure"] = True
-
-        async def work(handle: JobHandle) -> None:
-            await self._pull(handle, backend, body)
-
-        key = f"pull {backend.address.name} {'/'.join(parse_name(name.strip()).folded)}"
-        return self._jobs.start("pull", key, f"Getting {shown}", work, host=backend.address.name, model=shown)
-
-    async def _pull(self, handle: JobHandle, backend: Backend, body: dict[str, Json]) -> None:
         seen = PullProgress()
 
         async def attempt() -> None:
@@ -71,11 +116,8 @@ class ModelJobs:
                     words = PULL_WORDS.get(record.status, "Downloading" if record.digest else record.status)
                     handle.progress(seen.completed, seen.total, words, moved=seen.moved)
 
-        try:
-            handle.say(PULL_WORDS["pulling manifest"])
-            await persevere(attempt, handle, moved=lambda: seen.moved, pause=self._pause)
-        finally:
-            self._changed()
+        handle.say(PULL_WORDS["pulling manifest"])
+        await persevere(attempt, handle, moved=lambda: seen.moved, pause=self._pause)
 
     # -- making ---------------------------------------------------------------------------------------------------
 
@@ -83,50 +125,49 @@ class ModelJobs:
         """The quantizations of `source` that are not there. Raises `BadRequest` with the reason where none can be made
         of it, `ModelNotFound`, `HostError`."""
         backend = self._host(host)
-        info, detail, models = await self._source(backend, source)
-        known = [model.name for model in models]
-        return offers(
-            info, detail, known, (), model=None, seconds=lambda _: None,
-            refusal=lambda level, size: "" if level in HOST_LEVELS else "Ollama does not make this level",
-        )  # fmt: skip
+        found = await self._source(backend, source)
+        labels = await self._workshop.labels(found.info.name, backend.address.name)
+        rows = []
+        for row in offers(found.info, found.model, found.names, labels):
+            why = await asyncio.to_thread(refusal, found, row.level, row.size, self._workshop.folder)
+            seconds = await self._time.seconds(found.model, row.level, row.way, backend.address)
+            rows.append(replace(row, refusal=why, seconds=seconds))
+        return tuple(rows)
 
     def make(self, source: str, level: str, host: str = "") -> JobView:
         """Begin to make the quantization. Raises `BadRequest` for a level that is none."""
-        backend = self._host(host)
-        shown, wanted = _model_name(source), checked_level(level)
+        asked = Interrupted("make", _model_name(source), self._host(host).address.name, level=checked_level(level))
+        return self._start(asked)
 
-        async def work(handle: JobHandle) -> None:
-            await self._make(handle, backend, shown, wanted)
+    async def _make(self, handle: JobHandle, asked: Interrupted) -> None:
+        if self._turn.locked():
+            handle.say("Waiting for another quantization", waiting=True)
+        async with self._turn:
+            handle.say("Looking at the source")
+            backend = self._host(asked.host)
+            source = await self._source(backend, asked.model)
+            name = name_for(source.info.name, asked.level, source.names)
+            size = predicted_size(source.info, source.model, asked.level)
+            if why := await asyncio.to_thread(refusal, source, asked.level, size, self._workshop.folder):
+                raise BadRequest(why, "level")
+            began, way = self._clock.monotonic(), way_of(asked.level)
+            handle.expect(await self._time.seconds(source.model, asked.level, way, backend.address))
+            plan = MakePlan(source.info, source.detail, asked.level, name, size)
+            await self._made(handle, backend, plan, source)
+            took = self._clock.monotonic() - began
+            await self._time.learn(source.model, asked.level, way, backend.address, took)
 
-        key = f"make {backend.address.name} {'/'.join(parse_name(shown).folded)} {wanted}"
-        title = f"Making {wanted} of {shown}"
-        return self._jobs.start("make", key, title, work, host=backend.address.name, model=shown)
+    async def _made(self, handle: JobHandle, backend: Backend, plan: MakePlan, source: MakeSource) -> None:
+        if way_of(plan.level) == "loupe" and isinstance(source.file, SourceFile):
+            await make_here(
+                handle, backend, plan, source.file, quantizer=self._workshop.quantizer,
+                folder=self._workshop.folder, pause=self._pause,
+            )  # fmt: skip
+        else:
+            await make_on_host(handle, backend, plan, pause=self._pause)
 
-    async def _make(self, handle: JobHandle, backend: Backend, source: str, level: str) -> None:
-        info, detail, models = await self._source(backend, source)
-        name = name_for(info.name, level, [model.name for model in models])
-        body: dict[str, Json] = {"model": name, "from": info.name, "quantize": level, "stream": True, "progress": True}
-
-        async def attempt() -> None:
-            async with aclosing(records(backend, "/api/create", body)) as told:
-                async for record in told:
-                    if record.total:
-                        handle.progress(record.completed, record.total, "Quantizing")
-
-        try:
-            handle.say("Quantizing")
-            await persevere(attempt, handle, pause=self._pause)
-        finally:
-            self._changed()
-
-    async def _source(self, backend: Backend, name: str) -> tuple[ModelInfo, ModelDetail, list[ModelInfo]]:
-        models = list(await backend.models())
-        info = next((model for model in models if same_model(model.name, name)), None)
-        if info is None:
-            raise ModelNotFound(name)
-        detail = await backend.show(info.name)
-        check_source(info, detail)
-        return info, detail, models
+    async def _source(self, backend: Backend, name: str) -> MakeSource:
+        return await look_at_source(backend, _model_name(name), self._workshop.stores)
 
     # -- removing -------------------------------------------------------------------------------------------------
 
@@ -150,10 +191,50 @@ class ModelJobs:
 
     def _check_unused(self, told: Removal) -> None:
         for job in self._jobs.list():
-            if job.active and job.host == told.host and job.model and same_model(job.model, told.name):
+            names = [name for name in (job.model, self._making.get(job.key, "")) if name]
+            if job.active and job.host == told.host and any(same_model(name, told.name) for name in names):
                 raise BadRequest(f"{told.name} is in use ({job.title}); cancel that first", "model")
 
-    # -- inside ---------------------------------------------------------------------------------------------------
+    # -- jobs -----------------------------------------------------------------------------------------------------
+
+    def _start(self, asked: Interrupted) -> JobView:
+        view = self._view(asked)
+        return self._jobs.start(view.kind, view.key, view.title, self._work(asked), host=view.host, model=view.model)
+
+    def _restore(self, asked: Interrupted) -> None:
+        async def dismissed() -> None:
+            await self._journal.remove(asked)
+
+        self._jobs.restore(self._view(asked), self._work(asked), dismissed)
+
+    def _view(self, asked: Interrupted) -> JobView:
+        shown = _model_name(asked.model)
+        title = f"Getting {shown}" if asked.kind == "pull" else f"Making {asked.level} of {shown}"
+        if asked.kind == "make":
+            self._making[asked.key] = with_level(shown, asked.level)
+        now = self._clock.now()
+        return JobView("", asked.kind, asked.key, title, JobState.RUNNING, now, host=asked.host, model=shown)
+
+    def _work(self, asked: Interrupted) -> Callable[[JobHandle], Awaitable[None]]:
+        """The job, noted down until it is over: what the end of the server cuts off can be gone on with."""
+        job = self._pull if asked.kind == "pull" else self._make
+
+        async def work(handle: JobHandle) -> None:
+            await self._journal.add(asked)
+            over = True
+            try:
+                await job(handle, asked)
+            except asyncio.CancelledError:
+                over = not handle.stopping
+                raise
+            finally:
+                self._changed()
+                if over:
+                    await self._journal.remove(asked)
+
+        return work
+
+    # -- hosts ----------------------------------------------------------------------------------------------------
 
     def _host(self, wanted: str) -> Backend:
         names = [status.address.name for status in self._fleet.statuses()]
@@ -167,7 +248,12 @@ class ModelJobs:
 
 
 def _model_name(name: str) -> str:
-    """As the model list shows it. Raises `BadRequest`."""
+    """As the model list shows it. Raises `BadRequest`, `NotAllowed` for a cloud model."""
     if not name.strip():
         raise BadRequest("say which model, for example llama3.2:3b", "model")
-    return parse_reference(name).shortest
+    try:
+        return parse_reference(name).shortest
+    except BadRequest as error:
+        raise BadRequest(
+            f"{name.strip()[:80]!r} is no model name (like llama3.2:3b or hf.co/user/model:Q8_0)", "model"
+        ) from error
