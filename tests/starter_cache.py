@@ -32,7 +32,7 @@ TAGS = tuple(step.tag for step in LADDER)
 def starter_gguf() -> Path:
     """The starter's file, downloaded at the first use on this machine."""
     folder = CACHE / "data" / "starter"
-    with _locked():
+    with locked():
         return starter_file(folder, lambda *_: None, lambda: False)
 
 
@@ -40,7 +40,7 @@ def starter_gguf() -> Path:
 def starter_store() -> Path:
     """A store with the whole family. Tests that change a store take `linked_store`."""
     store = CACHE / "store"
-    with _locked():
+    with locked():
         made = subprocess.run(
             [sys.executable, "-m", "app.runtime.starter", "--store", str(store), "--data", str(CACHE / "data")],
             cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -87,7 +87,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def _locked() -> Iterator[None]:
+def locked() -> Iterator[None]:
     """One worker makes, the others wait. The pip process a test starts may use the network; the test itself not."""
     folder = CACHE / "data" / "starter"
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,4 +96,4 @@ def _locked() -> Iterator[None]:
         yield
 
 
-__all__ = ["FILE_NAME", "linked_store", "reference_gguf", "starter_gguf", "starter_store", "variant_gguf"]
+__all__ = ["FILE_NAME", "linked_store", "reference_gguf", "starter_gguf", "locked", "starter_store", "variant_gguf"]

@@ -21,6 +21,7 @@ from app.wire.model_names import ModelName
 
 _log = logging.getLogger(__name__)
 _KEPT = 64  # models whose parsed parts are kept
+_LAST = 3  # llama.cpp's pooling types: 1 mean, 2 first token, 3 last token, 4 rank
 PLAIN_TEMPLATE = "{{ .Prompt }}"  # what Ollama shows for a model that brings none
 
 
@@ -71,6 +72,13 @@ class LocalModel:
     def pools(self) -> bool:
         """Whether the model is for embeddings."""
         return self.gguf is not None and self.gguf.own_number("pooling_type") is not None
+
+    @property
+    def pools_last(self) -> bool:
+        """Whether an embedding is that of the last token, which has seen all before it: input may come in parts."""
+        if self.gguf is None or self.gguf.own_number("pooling_type") != _LAST:
+            return False
+        return self.gguf.metadata.get(f"{self.gguf.architecture}.attention.causal") is not False
 
     @property
     def capabilities(self) -> tuple[str, ...]:

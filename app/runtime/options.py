@@ -10,9 +10,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from app.core.generation import Json
+from app.runtime.library import LocalModel
 from app.runtime.settings import RuntimeSettings, usable_threads
 from app.wire.requests import known_options
 
+INPUT_BATCH = 2048  # tokens: Ollama's batch for embeddings, where nobody asks for another
+SMALLEST_BATCH = 2  # llama.cpp aborts with a batch of one
 OPEN_ENDED = 10  # contexts: an answer without a limit ends after so many
 
 
@@ -72,9 +75,17 @@ class Launch:
 
 
 def read_options(
-    parameters: Mapping[str, Json], requested: Json, settings: RuntimeSettings, *, shift: bool = True
+    parameters: Mapping[str, Json],
+    requested: Json,
+    settings: RuntimeSettings,
+    *,
+    shift: bool = True,
+    pools: bool = False,
 ) -> tuple[Sampling, Launch]:
-    """`parameters` are the model's, `requested` the request's `options`. Raises `UnusableSetting` (500)."""
+    """`parameters` are the model's, `requested` the request's `options`. Raises `UnusableSetting` (500).
+
+    A model that `pools` has a batch for a whole input, where none is asked for.
+    """
     given = known_options(dict(parameters)) | known_options(requested)
     values: dict[str, Any] = {field.name: given[field.name] for field in fields(Sampling) if field.name in given}
     if "stop" in values:
@@ -82,7 +93,7 @@ def read_options(
     num_ctx = _whole(given, "num_ctx", settings.default_context)
     launch = Launch(
         num_ctx=max(4, num_ctx),
-        num_batch=max(1, _whole(given, "num_batch", 512)),
+        num_batch=max(1, _whole(given, "num_batch", _whole_input(num_ctx) if pools else 512)),
         num_thread=max(0, _whole(given, "num_thread", 0)),
         num_gpu=_whole(given, "num_gpu", -1),
         main_gpu=_whole(given, "main_gpu", 0) if "main_gpu" in given else None,
@@ -90,9 +101,20 @@ def read_options(
         draft_num_predict=_whole(given, "draft_num_predict", 0),
         shift=shift,
         num_ctx_auto="num_ctx" not in given and not settings.context_length,
-        num_batch_auto="num_batch" not in given,
+        num_batch_auto="num_batch" not in given and not pools,
     )
     return Sampling(**values), launch
+
+
+def asked_limits(parameters: Mapping[str, Json], requested: Json, settings: RuntimeSettings) -> tuple[int, int]:
+    """`num_ctx` and `num_batch` of an embedding request as they were asked for, be they zero or less."""
+    given = known_options(dict(parameters)) | known_options(requested)
+    num_ctx = _whole(given, "num_ctx", settings.default_context)
+    return num_ctx, _whole(given, "num_batch", _whole_input(num_ctx))
+
+
+def _whole_input(num_ctx: int) -> int:
+    return min(INPUT_BATCH, num_ctx) if num_ctx > 0 else INPUT_BATCH
 
 
 def _whole(given: Mapping[str, Json], name: str, default: int) -> int:
@@ -104,6 +126,21 @@ def threads_for(launch: Launch) -> int:
     """Threads of the worker: as asked for, within twice the machine's, else its physical cores."""
     cores = usable_threads()
     return min(launch.num_thread, 2 * cores) if launch.num_thread else cores
+
+
+def slots_for(model: LocalModel, settings: RuntimeSettings) -> int:
+    """Slots of the worker; embedding models have one, as Ollama's do."""
+    return settings.parallel if "completion" in model.capabilities else 1
+
+
+def batch_for(model: LocalModel, launch: Launch, num_ctx: int, settings: RuntimeSettings) -> int:
+    """Tokens that the worker computes at once: no more than can be waited for when a client leaves.
+
+    An embedding model takes its input in one piece, unless the vector is that of the last of its tokens.
+    """
+    if model.pools and not model.pools_last:
+        return max(SMALLEST_BATCH, min(launch.num_batch, num_ctx))
+    return max(SMALLEST_BATCH, min(launch.num_batch, settings.physical_batch))
 
 
 def prediction_limit(num_predict: int, num_ctx: int) -> int:

@@ -18,13 +18,12 @@ import psutil
 
 from app.core.errors import Draining, GenerationFailed, ModelLoadFailed, QueueFull
 from app.runtime.library import LocalModel
-from app.runtime.options import Launch, threads_for
+from app.runtime.options import Launch, batch_for, slots_for, threads_for
 from app.runtime.runners import LoadedRow, Runner
 from app.runtime.settings import RuntimeSettings
 from app.runtime.worker_process import WorkerConfig, start_worker
 
 _log = logging.getLogger(__name__)
-SMALLEST_BATCH = 2  # llama.cpp aborts with a batch of one
 
 _ENDING = "end of a worker"
 _DEATH_SECONDS = 0.25  # between a worker's last word on its socket and the kernel's word that it is gone
@@ -184,7 +183,7 @@ class Scheduler:
     def _is_full(self, model: LocalModel, launch: Launch) -> bool:
         if len(self._loaded) >= self._settings.max_loaded:
             return True
-        return predicted_bytes(model, launch, self._settings.parallel) > self._free_memory() * _SHARE_OF_FREE
+        return predicted_bytes(model, launch, slots_for(model, self._settings)) > self._free_memory() * _SHARE_OF_FREE
 
     async def _load(self, model: LocalModel, launch: Launch) -> Runner:
         if model.path is None or model.unusable:
@@ -194,18 +193,17 @@ class Scheduler:
         config = WorkerConfig(
             model=model.path,
             num_ctx=num_ctx,
-            parallel=self._settings.parallel,
-            batch=max(SMALLEST_BATCH, min(launch.num_batch, self._settings.physical_batch)),
+            parallel=slots_for(model, self._settings),
+            batch=batch_for(model, launch, num_ctx, self._settings),
             threads=threads_for(launch),
             shift=launch.shift,
+            embedding=model.pools,
             mmap=bool(launch.use_mmap),
             load_timeout_s=self._settings.load_timeout_s,
         )
         _log.info("loading %s: %d tokens of context, %d slots", model.name.shortest, num_ctx, config.parallel)
         worker = await start_worker(config, model.name.shortest)
-        runner = Runner(
-            model, launch, worker, num_ctx=num_ctx, parallel=self._settings.parallel, on_expired=self._retire
-        )
+        runner = Runner(model, launch, worker, num_ctx=num_ctx, parallel=config.parallel, on_expired=self._retire)
         runner.session_ns = self._settings.keep_alive_ns
         self._loaded[_key(model)] = runner
         self._start(self._watch(runner), "watch")

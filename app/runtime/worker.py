@@ -63,6 +63,7 @@ def _parameters(config: dict[str, Any]) -> Any:
     p.cpuparams.n_threads = p.cpuparams_batch.n_threads = config["threads"]
     p.n_threads_http = config["parallel"] + 6
     p.ctx_shift = config["shift"]
+    p.embedding = config["embedding"]  # pooled as the model file says
     p.load_mode = xllamacpp.llama_load_mode(config["load_mode"])
     p.cache_ram_mib = 0
     p.n_ctx_checkpoints = config["checkpoints"]

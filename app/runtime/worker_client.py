@@ -6,7 +6,11 @@ keep-alive header), and completions are always streamed: only then does a worker
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
+import sys
+from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -46,6 +50,14 @@ class Final:
     output_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """The embedding of one text, in float32, and the tokens it took (with those that the model puts around it)."""
+
+    values: array[float]
+    tokens: int
+
+
 class WorkerClient:
     """Speaks to one worker. Raises `HostRefused` (the worker's status and body) and `GenerationFailed`."""
 
@@ -74,6 +86,22 @@ class WorkerClient:
     async def apply_template(self, messages: list[Json]) -> str:
         """The prompt that the model file's own chat template makes of `messages`, rendered inside the worker."""
         return str((await self._ask("/apply-template", {"messages": messages})).get("prompt", ""))
+
+    async def embed(self, text: str, *, raw: bool) -> Vector:
+        """The embedding of `text`: of length 1, or (`raw`) as the model's pooling leaves it.
+
+        The numbers travel as bytes: exact, a quarter of the size, and a NaN stays one.
+        """
+        body = {"input": text, "encoding_format": "base64", "embd_normalize": -1 if raw else 2}
+        answer = await self._ask("/v1/embeddings", body)
+        try:
+            values = array("f", base64.b64decode(answer["data"][0]["embedding"], validate=True))
+            tokens = int(answer["usage"]["prompt_tokens"])
+        except (KeyError, IndexError, TypeError, ValueError, binascii.Error) as error:
+            raise GenerationFailed("worker", f"error unmarshalling llama-server response: {error}") from error
+        if sys.byteorder == "big":
+            values.byteswap()
+        return Vector(values, tokens)
 
     async def _ask(self, path: str, body: Mapping[str, Json]) -> dict[str, Any]:
         async with self._sent(path, body) as response:

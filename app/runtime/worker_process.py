@@ -37,7 +37,10 @@ _LOG_PIECE = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """`num_ctx` is for each of `parallel` slots; `batch` is the logical and physical batch."""
+    """`num_ctx` is for each of `parallel` slots; `batch` is the logical and physical batch.
+
+    An `embedding` worker answers with vectors, pooled as the model file says.
+    """
 
     model: Path
     num_ctx: int
@@ -47,6 +50,7 @@ class WorkerConfig:
     shift: bool
     mmap: bool
     load_timeout_s: float
+    embedding: bool = False
 
 
 class Worker:
@@ -142,6 +146,7 @@ def _described(config: WorkerConfig, key: str) -> dict[str, object]:
         "batch": config.batch,
         "threads": config.threads,
         "shift": config.shift,
+        "embedding": config.embedding,
         "load_mode": _MMAP if config.mmap else _NO_MMAP,
         "checkpoints": 8,
         "address_space": psutil.virtual_memory().total + psutil.swap_memory().total + _SPARE,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from app.core.errors import SettingsError
-from app.runtime.options import prediction_limit, read_options
+from app.runtime.library import LocalModel
+from app.runtime.options import Launch, asked_limits, batch_for, prediction_limit, read_options, slots_for
 from app.runtime.settings import FIVE_MINUTES, RuntimeSettings, read_settings
 from app.wire.go_duration import FOREVER
 
@@ -89,3 +91,50 @@ def test_every_bad_value_is_named_at_once():
         read_settings("s", {"OLLAMA_NUM_PARALLEL": "0", "OLLAMA_MAX_QUEUE": "x", "OLLAMA_KEEP_ALIVE": "5 minutes"})
     named = {problem.partition("=")[0] for problem in caught.value.problems}
     assert named == {"OLLAMA_NUM_PARALLEL", "OLLAMA_MAX_QUEUE", "OLLAMA_KEEP_ALIVE"}
+
+
+@dataclass
+class Kind:
+    """What the options of a worker depend on in a model."""
+
+    capabilities: tuple[str, ...] = ("embedding",)
+    pools: bool = True
+    pools_last: bool = False
+
+
+CHAT = cast(LocalModel, Kind(("completion",), pools=False))
+MEAN, LAST = cast(LocalModel, Kind()), cast(LocalModel, Kind(pools_last=True))
+
+
+@pytest.mark.parametrize(
+    ("asked", "batch"),
+    [({}, 2048), ({"num_ctx": 300}, 300), ({"num_ctx": 0}, 2048), ({"num_ctx": 3}, 3), ({"num_batch": 64}, 64)],
+)
+def test_a_model_that_pools_has_a_batch_for_a_whole_input(asked: dict, batch: int):
+    assert read_options({}, asked, SETTINGS, pools=True)[1].num_batch == batch
+    assert asked_limits({}, asked, SETTINGS) == (asked.get("num_ctx", 4096), batch)
+
+
+def test_its_worker_is_kept_until_the_context_or_the_batch_is_another_one():
+    def launch(asked: dict) -> Launch:
+        return read_options({}, asked, SETTINGS, pools=True)[1]
+
+    assert launch({"num_ctx": 9999}).served_by(launch({}), 512)  # both are cut to the model's own
+    assert not launch({"num_ctx": 600}).served_by(launch({}), 512)  # the batch differs
+    assert not launch({"num_ctx": 300}).served_by(launch({}), 512)
+
+
+def test_a_whole_input_is_one_batch_unless_the_last_token_speaks_for_it():
+    settings = replace(SETTINGS, parallel=4, physical_batch=128)
+    _, launch = read_options({}, {}, settings, pools=True)
+    assert batch_for(MEAN, launch, 512, settings) == 512
+    assert batch_for(MEAN, launch, 8192, settings) == 2048
+    assert batch_for(LAST, launch, 512, settings) == 128
+    assert batch_for(CHAT, launch, 512, settings) == 128
+    _, tiny = read_options({}, {"num_ctx": 1}, settings, pools=True)
+    assert batch_for(MEAN, tiny, 4, settings) == 2
+
+
+def test_embedding_models_have_one_slot():
+    settings = replace(SETTINGS, parallel=4)
+    assert [slots_for(model, settings) for model in (CHAT, MEAN, LAST)] == [4, 1, 1]
