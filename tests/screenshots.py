@@ -75,6 +75,36 @@ def scroll_up(page: Page) -> None:
     page.get_by_test_id("stMain").evaluate("e => e.scrollTo(0, 0)")
 
 
+def open_get(page: Page) -> None:
+    page.get_by_role("button", name="Get a model").click()
+    page.get_by_label("Tag").wait_for()
+
+
+def open_make(page: Page) -> None:
+    page.get_by_role("button", name="Make…").first.click()
+    page.get_by_role("dialog").get_by_role("button").last.wait_for()
+    page.wait_for_timeout(300)
+
+
+def choose_levels(page: Page) -> None:
+    open_make(page)
+    for level in ("Q8_0", "Q4_K_M"):
+        page.get_by_role("dialog").get_by_text(level, exact=True).click()
+    page.get_by_text("Make 2 quantizations").wait_for()
+
+
+def open_make_without_reference(page: Page) -> None:
+    page.get_by_role("button", name="Make…").last.click()
+    page.get_by_role("dialog").get_by_text("16-bit weights").wait_for()
+
+
+def open_delete(page: Page) -> None:
+    row = page.locator('[class*="st-key-variant-"]').last
+    row.hover()
+    row.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_text("Frees").wait_for()
+
+
 # Further looks at a scene, after something was clicked.
 LOOKS: dict[str, dict[str, Callable[[Page], None]]] = {
     "chat": {
@@ -83,6 +113,9 @@ LOOKS: dict[str, dict[str, Callable[[Page], None]]] = {
     },
     "empty": {"picker": open_picker, "parameters": open_parameters, "prompt": open_prompt},
     "being_made": {"picker": open_picker},
+    "models": {"get": open_get, "delete": open_delete, "reference": open_make_without_reference},
+    "models_one": {"make": open_make, "chosen": choose_levels},
+    "models_refused": {"make": open_make},
 }  # fmt: skip
 
 

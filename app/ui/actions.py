@@ -199,17 +199,3 @@ def menu(conversation_id: str, title: str, key: str) -> None:
 
 def show_all_chats() -> None:
     chat_state().all_chats = True
-
-
-def job(what: str, job_id: str) -> None:
-    """Cancel a job, or run a failed one again."""
-    jobs = access.services().jobs
-    with _telling():
-        if what == "cancel":
-            bridge.call(jobs.cancel(job_id))
-        else:
-            bridge.call(_on_loop(lambda: jobs.retry(job_id)))
-
-
-async def _on_loop(work: Callable[[], object]) -> None:
-    work()

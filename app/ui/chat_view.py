@@ -10,6 +10,7 @@ from app.core.conversations import Conversation, ConversationRow, MessageState, 
 from app.models.catalog import CatalogFamily, CatalogVariant, CatalogView
 from app.services.generations import Generation
 from app.ui import access, bridge
+from app.ui.model_words import chats
 from app.ui.state import chat_state, open_chat_id
 
 FAVOURITE_BITS = 5.0  # what a new chat takes where nothing was chosen: near 5 bits most models lose little
@@ -87,7 +88,7 @@ def _streaming(conversation: Conversation) -> bool:
 
 def default_model(catalog: CatalogView, rows: tuple[ConversationRow, ...]) -> str:
     """What was used last; else what is loaded; else the variant nearest to the favourite number of bits."""
-    ready = [v for family in catalog.families for v in family.variants if v.state == "ready" and _chats(v)]
+    ready = [v for family in catalog.families for v in family.variants if v.state == "ready" and chats(v)]
     names = {v.name for v in ready}
     used = next((row.model for row in rows if row.model in names), "")
     loaded = next((v.name for v in ready if v.loaded), "")
@@ -99,8 +100,3 @@ def _favourite_bits(variant: CatalogVariant) -> float:
     """Quantizing hurts small models most, and there is little to save: below a billion weights, take eight bits."""
     weights = variant.size * 8 / (variant.bpw or 16.0)
     return FAVOURITE_BITS if weights >= 1e9 else SMALL_MODEL_BITS
-
-
-def _chats(variant: CatalogVariant) -> bool:
-    """An embedding model cannot talk. Hosts that say nothing about capabilities are believed."""
-    return not variant.capabilities or "completion" in variant.capabilities

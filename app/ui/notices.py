@@ -5,7 +5,7 @@ One entry per error class; the most specific one wins. `showing_errors` is the o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
@@ -13,6 +13,7 @@ from html import escape
 import streamlit as st
 
 from app.core import errors as e
+from app.ui.view_models import sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +36,6 @@ def _plain(title: str, what_to_do: str, *, retry: bool = False, tone: str = "bad
 def _told(title: str, *, retry: bool = False, tone: str = "bad") -> Writer:
     """A notice whose second line is the error's own sentence."""
     return lambda error: Notice(title, sentence(error.message), retry, tone)
-
-
-def sentence(text: str) -> str:
-    """A message as a sentence: a capital in front, a full stop behind."""
-    text = text.strip()
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", ":", "…")) else ".") if text else ""
 
 
 def _queue_full(error: e.LoupeError) -> Notice:
@@ -114,6 +109,12 @@ def show(notice: Notice, *, key: str, on_retry: Callable[[], None] | None = None
         )
         if on_retry is not None and notice.retry:
             st.button(retry, key=f"retry-{key}", on_click=on_retry)
+
+
+def show_at(place: str, told: Mapping[str, Notice]) -> None:
+    """Draw what is told at that place of a page, if anything is."""
+    if place in told:
+        show(told[place], key=place)
 
 
 def broke(report: str) -> None:

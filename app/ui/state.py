@@ -6,12 +6,15 @@ What outlives the page is not here: conversations are in history, the open one i
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import streamlit as st
 
 from app.core.generation import Json
 from app.ui.notices import Notice
+
+if TYPE_CHECKING:
+    from app.services.model_jobs import MakeOffer
 
 S = TypeVar("S")
 CHAT_PARAMETER = "chat"
@@ -36,8 +39,20 @@ class ChatState:
 
 @dataclass(slots=True)
 class ModelsState:
+    """`making` and `deleting` name the variant whose dialog is open; at most one of them is set."""
+
     pending: tuple[str, str] | None = None  # ("load" or "unload", variant) while that is under way
-    notices: dict[str, Notice] = field(default_factory=dict)  # variant → what went wrong with it
+    making: str = ""
+    deleting: str = ""
+    offers: dict[tuple[str, str], tuple[MakeOffer, ...]] = field(default_factory=dict)  # by (source, host)
+    notices: dict[str, Notice] = field(default_factory=dict)  # variant, or a place on the page → what went wrong there
+
+    def close(self) -> None:
+        """No dialog is open."""
+        self.making = self.deleting = ""
+        self.offers.clear()
+        for place in ("make", "delete"):
+            self.notices.pop(place, None)
 
 
 def chat_state() -> ChatState:
@@ -49,8 +64,13 @@ def models_state() -> ModelsState:
 
 
 def dismissed_jobs() -> set[str]:
-    """Failed jobs that this page has been told to say no more about."""
+    """Ended jobs that this page has been told to say no more about."""
     return _of("loupe.dismissed", set)
+
+
+def running_jobs() -> set[str]:
+    """Jobs that this page has seen running: their end is news to it."""
+    return _of("loupe.running", set)
 
 
 def _of(key: str, kind: type[S]) -> S:

@@ -60,6 +60,17 @@ def size(count: int | None) -> str:
     return f"{value:.{digits}f} {unit}"
 
 
+def about_size(count: int | None) -> str:
+    """An estimate in bytes, to two figures: about 940 MiB, about 7.5 GiB."""
+    if not count or count < 0:
+        return UNKNOWN
+    value, unit = (count / 2**20, "MiB") if count < 995 * 2**20 else (count / 2**30, "GiB")
+    if value < 9.95:
+        return f"about {value:.1f} {unit}"
+    step = 10 if value >= 99.5 else 1
+    return f"about {round(value / step) * step} {unit}"
+
+
 def rate(tokens_per_second: float | None) -> str:
     if tokens_per_second is None or not math.isfinite(tokens_per_second):
         return UNKNOWN
@@ -79,6 +90,17 @@ def count(number: int, noun: str) -> str:
 def percent(fraction: float | None) -> str:
     """Whole percent, rounded down: 100 % is only said when it is done."""
     return UNKNOWN if fraction is None else f"{math.floor(min(1.0, max(0.0, fraction)) * 100)} %"
+
+
+def sentence(text: str) -> str:
+    """A message as a sentence: a capital in front, a full stop behind."""
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", ":", "…")) else ".") if text else ""
+
+
+def plain(text: str) -> str:
+    """A text that people or models wrote, for a label that reads Markdown: nothing in it is markup."""
+    return "".join("\\" + c if c in "\\`*_{}[]()#+-.!|<>~:$" else c for c in text)
 
 
 ORDINALS = ("next", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")

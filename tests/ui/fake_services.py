@@ -23,7 +23,8 @@ from app.models.catalog import CatalogFamily, CatalogVariant, CatalogView
 from app.services.chat import Caller
 from app.services.generations import Generations
 from app.services.history import History
-from app.services.jobs import Jobs
+from app.services.jobs import JobHandle, Jobs, JobView
+from app.services.model_jobs import MakeOffer, Removal
 from app.services.prompt_library import PromptLibrary
 from app.services.telemetry import Phase
 
@@ -115,6 +116,62 @@ class FakePool:
         return self.hosts
 
 
+class FakeModelJobs:
+    """Real jobs, scripted work: a pull and a make tell `steps` and then wait for `gate`, or end with `failure`.
+
+    `refusal` is raised before anything begins. `calls` says what was asked.
+    """
+
+    def __init__(self, jobs: Jobs, catalog: FakeCatalog) -> None:
+        self._jobs, self._catalog = jobs, catalog
+        self.calls: list[tuple[str, ...]] = []
+        self.steps: list[tuple[int, int, str]] = [(412 * MIB, 948 * MIB, "Downloading")]
+        self.gate: asyncio.Event | None = None
+        self.failure: LoupeError | None = None
+        self.refusal: LoupeError | None = None
+        self.offered: tuple[MakeOffer, ...] = ()
+        self.told: Removal | None = None
+
+    def pull(self, name: str, host: str = "") -> JobView:
+        self._asked("pull", name, host)
+        return self._jobs.start("pull", f"pull {name}", f"Getting {name}", self._work, host=host, model=name)
+
+    async def offers(self, source: str, host: str = "") -> tuple[MakeOffer, ...]:
+        self._asked("offers", source, host)
+        return self.offered
+
+    def make(self, source: str, level: str, host: str = "") -> JobView:
+        self._asked("make", source, level, host)
+        title = f"Making {level} of {source}"
+        return self._jobs.start("make", f"make {source} {level}", title, self._work, host=host, model=source)
+
+    async def removal(self, name: str, host: str = "") -> Removal:
+        self._asked("removal", name, host)
+        found = self._catalog.view.find(name)
+        return self.told or Removal(name, host or "built-in", found[1].size if found else 0)
+
+    async def remove(self, name: str, host: str = "") -> Removal:
+        self._asked("remove", name, host)
+        told = await self.removal(name, host)
+        view = self._catalog.view
+        families = tuple(replace(f, variants=tuple(v for v in f.variants if v.name != name)) for f in view.families)
+        self._catalog.view = replace(view, families=tuple(family for family in families if family.variants))
+        return told
+
+    def _asked(self, *call: str) -> None:
+        if self.refusal is not None and call[0] != "removal":
+            raise self.refusal
+        self.calls.append(call)
+
+    async def _work(self, handle: JobHandle) -> None:
+        for completed, total, detail in self.steps:
+            handle.progress(completed, total, detail)
+        if self.failure is not None:
+            raise self.failure
+        if self.gate is not None:
+            await self.gate.wait()
+
+
 class NobodyWaits:
     waiting = 0
 
@@ -176,6 +233,7 @@ class FakeServices:
         self.generations = Generations(self.model, self.history, NobodyWaits())  # type: ignore[arg-type]
         self.jobs = Jobs()
         self.catalog = FakeCatalog()
+        self.model_jobs = FakeModelJobs(self.jobs, self.catalog)
         self.pool = FakePool()
         self.prompts = PromptLibrary([PROMPTS])
         self.embedded = True
@@ -193,6 +251,27 @@ class FakeServices:
         """A step for a script: until a page reads the answer."""
         while not any(generation.attached for generation in self.generations._active.values()):
             await asyncio.sleep(0.005)
+
+    def begun(self, start: Callable[[], JobView]) -> JobView:
+        """A job begun as from another page, when it has told its steps."""
+
+        async def begin() -> JobView:
+            job = start()
+            for _ in range(3):
+                await asyncio.sleep(0)
+            return self.jobs.get(job.id)
+
+        return self.run(begin())
+
+    def pull(self, name: str) -> JobView:
+        return self.begun(lambda: self.model_jobs.pull(name))
+
+    def until_ended(self, job_id: str) -> None:
+        async def ended() -> None:
+            while self.jobs.get(job_id).active:
+                await asyncio.sleep(0)
+
+        self.run(ended())
 
     def ask(self, text: str, model: str = "smollm2:135m-instruct-q4_K_M", conversation: str = "") -> str:
         """A whole turn outside of any page; the conversation's id."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from app.core.errors import HostProtocolError, ModelLoadFailed
+from app.core.errors import HostProtocolError, HostRefused, HostUnreachable, ModelLoadFailed
 from app.core.generation import Json
 from app.core.hosts import HostState, HostStatus
 from app.models.catalog import CatalogView
 from app.services.chat import Caller
 from app.services.jobs import JobHandle
+from app.services.model_jobs import MakeOffer
 from app.services.telemetry import Phase
-from tests.ui.fake_services import EMBEDDED, OLLAMA, FakeServices, Step, loaded, qwen, smollm2
+from tests.ui.fake_services import EMBEDDED, MIB, OLLAMA, FakeServices, Step, loaded, qwen, smollm2
 
 Scene = Callable[[FakeServices], str]
 Q4 = "smollm2:135m-instruct-q4_K_M"
@@ -221,10 +222,80 @@ def models_offline(services: FakeServices) -> str:
     return "/models"
 
 
+SIZES = (("Q8_0", 138, 0.9), ("Q6_K", 109, 3.2), ("Q5_K_M", 104, 3.9), ("Q4_K_M", 98, 4.1), ("Q4_0", 86, 1.2),
+         ("Q3_K_M", 88, 4.4), ("Q2_K", 83, 5.0))  # fmt: skip
+
+
+def _one_variant(services: FakeServices) -> None:
+    family = replace(smollm2(), variants=smollm2().variants[:1], provenance="")
+    services.catalog.view = CatalogView((family,), services.pool.hosts)
+    services.model_jobs.offered = tuple(
+        MakeOffer(level, f"smollm2:135m-instruct-{level}", mib * MIB, seconds, "loupe") for level, mib, seconds in SIZES
+    )
+
+
+def _hold(services: FakeServices) -> None:
+    services.model_jobs.gate, _ = services.gate()
+
+
+def models_one(services: FakeServices) -> str:
+    """One 16-bit variant here; of two other models one quantization each, one with a tag that tells, one without."""
+    _one_variant(services)
+    qwens = qwen()
+    llama = replace(
+        qwens, key="llama", title="llama3.2:1b", parameter_size="1.2B", context_length=131_072,
+        variants=(replace(qwens.variants[0], name="llama3.2:1b", size=1_321_098_329),),
+    )  # fmt: skip
+    more = (replace(qwens, variants=qwens.variants[1:]), llama)
+    services.catalog.view = replace(services.catalog.view, families=(*services.catalog.view.families, *more))
+    return "/models"
+
+
+def models_jobs(services: FakeServices) -> str:
+    """A pull and a make under way, one pull stopped, one failed."""
+    _one_variant(services)
+    jobs = services.model_jobs
+    jobs.failure = HostRefused("built-in", 500, "pull model manifest: file does not exist")
+    services.pull("llama3.2:1b-instruct-q4km")
+    jobs.failure = None
+    _hold(services)
+    jobs.steps = [(233 * MIB, 498 * MIB, "Downloading")]
+    services.run(services.jobs.cancel(services.pull("qwen3:0.6b-q4_K_M").id))
+    jobs.steps = [(438 * MIB, 948 * MIB, "Downloading")]
+    pulling = services.pull("qwen2.5:0.5b-instruct-fp16")
+    services.jobs._update(pulling.id, rate=52.0 * MIB, eta=9.8)
+    jobs.steps = [(71, 272, "Quantizing")]
+    services.begun(lambda: jobs.make("smollm2:135m-instruct-fp16", "Q4_K_M"))
+    return "/models"
+
+
+def chat_pulling(services: FakeServices) -> str:
+    """A conversation while a model is fetched: the tray stands above the composer."""
+    address = chat(services)
+    _hold(services)
+    services.pull("qwen2.5:0.5b-instruct-fp16")
+    return address
+
+
+def first_pull(services: FakeServices) -> str:
+    no_models(services)
+    _hold(services)
+    services.pull("qwen2.5:0.5b-instruct-fp16")
+    return "/"
+
+
+def models_refused(services: FakeServices) -> str:
+    """Nothing can be made or pulled: the host is away in between."""
+    _one_variant(services)
+    services.model_jobs.refusal = HostUnreachable("built-in", "connection refused")
+    return "/models"
+
+
 SCENES: dict[str, Scene] = {
     scene.__name__: scene
     for scene in (
         empty, chat, streaming, queued, loading, error, load_error, stopped, hostile, missing, offline, no_models,
-        being_made, first_start, models, models_made, models_failed, models_empty, models_offline,
+        being_made, first_start, models, models_made, models_failed, models_empty, models_offline, models_one,
+        models_jobs, models_refused, chat_pulling, first_pull,
     )
 }  # fmt: skip

@@ -242,10 +242,22 @@ def test_a_host_that_is_down_is_said_with_the_way_to_start_it(services: FakeServ
     assert page.chat_input[0].disabled
 
 
-def test_an_ollama_without_models_says_how_to_get_one(services: FakeServices, open_screen: Open) -> None:
+def test_an_ollama_without_models_leads_to_where_one_gets_them(services: FakeServices, open_screen: Open) -> None:
     services.pool.hosts = (HostStatus(OLLAMA, HostState.HEALTHY),)
+    services.embedded = False
     services.catalog.view = CatalogView((), services.pool.hosts)
-    assert "ollama pull" in text_of(calm(open_screen("chat")))
+    page = calm(open_screen("chat"))
+    assert "Ollama answers, but has no models" in text_of(page)
+    assert "Get a model" in labels_of(page)
+
+
+def test_a_first_model_that_is_being_pulled_is_said_to_be_on_its_way(services: FakeServices, open_screen: Open) -> None:
+    services.catalog.view = CatalogView((), services.pool.hosts)
+    services.model_jobs.gate, _ = services.gate()
+    services.pull("qwen3:0.6b-q4_K_M")
+    words = text_of(calm(open_screen("chat")))
+    assert "on its way" in words
+    assert "412 MiB of 948 MiB" in words
 
 
 def test_the_first_ready_variant_can_chat_while_others_are_made(services: FakeServices, open_screen: Open) -> None:

@@ -67,12 +67,6 @@ def test_a_variant_that_is_being_made_shows_how_far_and_cannot_be_loaded(
     assert not any(button.key == f"load-{Q4}" for button in page.button)
 
 
-def test_no_models_says_how_to_get_one(services: FakeServices, open_screen: Open) -> None:
-    services.pool.hosts = (HostStatus(OLLAMA, HostState.HEALTHY),)
-    services.catalog.view = CatalogView((), services.pool.hosts)
-    assert "ollama pull" in text_of(calm(open_screen("models")))
-
-
 def test_offline_says_how_to_start_the_host(services: FakeServices, open_screen: Open) -> None:
     services.pool.hosts = (HostStatus(OLLAMA, HostState.OFFLINE),)
     services.catalog.view = CatalogView((), services.pool.hosts)
@@ -86,7 +80,7 @@ def test_a_host_that_fails_in_the_middle_is_not_taken_for_an_empty_one(
     services.catalog.view = CatalogView((), services.pool.hosts, ("the model host ollama does not answer",))
     words = text_of(calm(open_screen("models")))
     assert "The model host ollama does not answer." in words
-    assert "ollama pull" not in words
+    assert "No model yet" not in words
 
 
 def test_what_could_not_be_read_is_named(services: FakeServices, open_screen: Open) -> None:

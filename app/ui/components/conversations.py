@@ -47,7 +47,7 @@ def _row(row: ConversationRow) -> None:
     here = "open" if row.id == open_chat_id() else "row"
     with st.container(key=f"chat-{here}-{row.id}", horizontal=True, gap=None, vertical_alignment="center", wrap=False):
         st.button(
-            plain(row.title) + (" :gray[…]" if row.answering else ""), type="tertiary", key=f"open-{row.id}",
+            vm.plain(row.title) + (" :gray[…]" if row.answering else ""), type="tertiary", key=f"open-{row.id}",
             width="stretch", on_click=open_chat, args=(row.id,),
         )  # fmt: skip
         menu = f"menu-{row.id}"
@@ -61,8 +61,3 @@ def _undo(title: str) -> None:
     with st.container(key="undo", horizontal=True, gap="xsmall", vertical_alignment="center", wrap=False):
         st.html(f'<div class="lp-undo" role="status">Deleted <em>{escape(title)}</em></div>')
         st.button("Undo", type="tertiary", key="undo_delete", on_click=actions.undo_delete)
-
-
-def plain(text: str) -> str:
-    """A text that people or models wrote, for a label that reads Markdown: nothing in it is markup."""
-    return "".join("\\" + c if c in "\\`*_{}[]()#+-.!|<>~:$" else c for c in text)

@@ -7,7 +7,7 @@ from html import escape
 import streamlit as st
 
 from app.models.catalog import ANSWERING, CatalogView
-from app.ui import access, actions, notices
+from app.ui import access, actions
 from app.ui import view_models as vm
 from app.ui.chat_view import ChatView
 
@@ -19,11 +19,12 @@ EXAMPLES = (
 
 
 def show(view: ChatView) -> None:
+    coming = [job for job in access.services().jobs.list() if job.active]
     with st.container(key="empty-chat", gap="small"):
         if view.usable:
             _ready(view)
-        elif view.catalog.families or any(job.active for job in access.services().jobs.list()):
-            _being_made()
+        elif view.catalog.families or coming:
+            _on_its_way(pulled=not view.catalog.families and any(job.kind == "pull" for job in coming))
         else:
             no_models(view.catalog)
 
@@ -45,26 +46,34 @@ def _ready(view: ChatView) -> None:
     st.html(f'<p class="lp-quiet">{escape(access.services().why)}</p>')
 
 
-def _being_made() -> None:
+def _on_its_way(*, pulled: bool) -> None:
+    title = "The first model is on its way" if pulled else "The first model is being made"
+    ready = "it is here" if pulled else "its first variant is ready"
     st.html(
-        '<div class="lp-hello"><h1>The first model is being made</h1><p>You can ask as soon as its first variant is '
-        "ready. This page goes on by itself.</p></div>"
+        f'<div class="lp-hello"><h1>{title}</h1><p>You can ask as soon as {ready}. This page goes on by itself.</p>'
+        "</div>"
     )
 
 
 def no_models(catalog: CatalogView) -> None:
-    """Hosts answer, and have nothing to answer with; or none answers, which the strip says as soon as that is sure."""
-    answering = any(host.state in ANSWERING for host in access.services().pool.statuses())
-    if not answering or catalog.problems:
-        told = notices.sentence(catalog.problems[0]) if answering else ""
-        st.html(
-            '<div class="lp-hello"><h1>Waiting for a model host</h1>'
-            f"<p>{escape(told)} This page goes on by itself.</p></div>"
-        )
+    """Hosts answer, and have nothing to answer with: the way to a model is one click away."""
+    if not any(host.state in ANSWERING for host in access.services().pool.statuses()) or catalog.problems:
+        no_host(catalog)
         return
+    where = "The built-in runtime" if access.services().embedded else "Ollama"
     st.html(
-        '<div class="lp-hello"><h1>No model yet</h1><p>Ollama answers, but has no models. Get one, '
-        "for example:</p></div>"
+        f'<div class="lp-hello"><h1>No model yet</h1><p>{where} answers, but has no models. Get one, and ask here as '
+        "soon as it is there.</p></div>"
     )
-    st.code("ollama pull llama3.2", language=None)
-    st.html('<p class="lp-quiet">It appears here as soon as it is there.</p>')
+    if st.button("Get a model", type="primary", key="get-first"):
+        st.switch_page("screens/models.py")
+
+
+def no_host(catalog: CatalogView) -> None:
+    """No host answers, or one answers and cannot be read; the strip says what is wrong as soon as that is sure."""
+    answering = any(host.state in ANSWERING for host in access.services().pool.statuses())
+    told = vm.sentence(catalog.problems[0]) if answering and catalog.problems else ""
+    st.html(
+        '<div class="lp-hello"><h1>Waiting for a model host</h1>'
+        f"<p>{escape(told)} This page goes on by itself.</p></div>"
+    )

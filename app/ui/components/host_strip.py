@@ -1,4 +1,4 @@
-"""What needs saying above a screen: hosts that do not answer, work that goes on. Looks every two seconds.
+"""What needs saying above a screen: hosts that do not answer. Looks every two seconds.
 
 Redraws itself alone; the whole page is run again only when something changed that the page shows.
 """
@@ -13,10 +13,7 @@ import streamlit as st
 from app.core.errors import LoupeError
 from app.core.hosts import HostState, HostStatus
 from app.models.catalog import ANSWERING
-from app.services.jobs import JobState, JobView
-from app.ui import access, actions, bridge
-from app.ui import view_models as vm
-from app.ui.state import dismissed_jobs
+from app.ui import access, bridge
 
 LOOK_SECONDS = 2.0
 
@@ -27,7 +24,7 @@ def show() -> None:
 
 
 def signature() -> tuple[Any, ...]:
-    """Changes exactly when the page has something new to show. Progress of a job is not: the strip draws that."""
+    """Changes exactly when the page has something new to show. Progress of a job is not: the tray draws that."""
     services = access.services()
     hosts = tuple((host.address.name, str(host.state)) for host in services.pool.statuses())
     jobs = tuple((job.id, str(job.state)) for job in services.jobs.list())
@@ -51,9 +48,6 @@ def _strip(drawn: tuple[Any, ...]) -> None:
                 f'<div class="lp-notice lp-host" role="status"><strong>{escape(title)}</strong>'
                 f"<span>{what_to_do}</span></div>"
             )
-        for job in access.services().jobs.list():
-            if job.active or (job.state is JobState.FAILED and job.id not in dismissed_jobs()):
-                _job(job)
 
 
 def host_words(hosts: tuple[HostStatus, ...]) -> tuple[str, str] | None:
@@ -76,28 +70,4 @@ def host_words(hosts: tuple[HostStatus, ...]) -> tuple[str, str] | None:
     return (
         f"Ollama at {where} does not answer",
         "Start it with <code>ollama serve</code>; this page goes on by itself.",
-    )
-
-
-def _job(job: JobView) -> None:
-    failed = job.state is JobState.FAILED
-    with st.container(key=f"job-{job.id}", horizontal=True, gap="xsmall", vertical_alignment="center", wrap=False):
-        st.html(_job_html(job, failed))
-        st.button(
-            "Try again" if failed else "Cancel", type="tertiary", key=f"job-act-{job.id}",
-            on_click=actions.job, args=("retry" if failed else "cancel", job.id),
-        )  # fmt: skip
-        if failed:
-            st.button(
-                "Dismiss", type="tertiary", key=f"job-drop-{job.id}", on_click=dismissed_jobs().add, args=(job.id,)
-            )
-
-
-def _job_html(job: JobView, failed: bool) -> str:
-    told = job.error if failed else job.detail
-    share = "" if failed or job.fraction is None else vm.percent(job.fraction)
-    bar = f'<i class="lp-progress"><i style="width:{100 * (job.fraction or 0):.1f}%"></i></i>' if not failed else ""
-    return (
-        f'<div class="lp-job{" lp-failed" if failed else ""}" role="status"><strong>{escape(job.title)}</strong>'
-        f'<span class="lp-told">{escape(told)}</span><span>{share}</span>{bar}</div>'
     )

@@ -10,9 +10,9 @@ import streamlit as st
 
 from app.core.errors import LoupeError
 from app.models.catalog import CatalogFamily, CatalogVariant, CatalogView
-from app.ui import access, bridge, notices, theme
+from app.ui import access, bridge, model_actions, notices, theme
 from app.ui import view_models as vm
-from app.ui.components import empty_chat
+from app.ui.components import second_variant
 from app.ui.components.glossary import explained
 from app.ui.components.host_strip import LOOK_SECONDS
 from app.ui.state import chat_state, models_state, open_chat
@@ -27,8 +27,6 @@ def show() -> None:
         with st.skeleton(height=320):
             catalog = bridge.call(access.services().catalog.snapshot())
         with st.container(key="models", gap="medium"):
-            if not catalog.families:
-                empty_chat.no_models(catalog)
             for family in catalog.families:
                 _family(family, several_hosts=len(catalog.hosts) > 1)
             if catalog.families:
@@ -45,14 +43,28 @@ def _family(family: CatalogFamily, *, several_hosts: bool) -> None:
     facts = [family.parameter_size + " parameters"] if family.parameter_size else []
     facts += [vm.count(family.context_length, "token") + " of context"] if family.context_length else []
     facts.append(vm.count(len(family.variants), "variant"))
+    line = "\u00a0· ".join(fact.replace(" ", "\u00a0") for fact in facts)  # a narrow line breaks between facts only
     told = f"<p>{escape(family.provenance)}</p>" if family.provenance else ""
     with st.container(key=f"family-{family.key}", gap=None):
-        st.html(
-            f'<header class="lp-model"><h2>{escape(family.title)}</h2>'
-            f"<span>{escape(' · '.join(facts))}</span>{told}</header>"
-        )
+        with st.container(
+            key=f"head-{family.key}", horizontal=True, gap="xsmall", vertical_alignment="top", wrap=False
+        ):
+            st.html(
+                f'<header class="lp-model"><h2>{escape(family.title)}</h2><span>{escape(line)}</span>{told}</header>'
+            )
+            if any(variant.state == "ready" and not variant.remote for variant in family.variants):
+                _make(family)
         for variant in family.variants:
             _row(variant, several_hosts=several_hosts)
+        second_variant.show(family)
+
+
+def _make(family: CatalogFamily) -> None:
+    if st.button(
+        "Make…", type="tertiary", key=f"make-of-{family.key}", help="Make other quantizations from its 16-bit weights",
+        on_click=model_actions.ask_to_make, args=(family.variants[0].name,),
+    ):  # fmt: skip
+        st.rerun()  # the dialog belongs to the page, not to this list, which is drawn anew all the time
 
 
 def _row(variant: CatalogVariant, *, several_hosts: bool) -> None:
@@ -65,17 +77,26 @@ def _row(variant: CatalogVariant, *, several_hosts: bool) -> None:
         if variant.state != "ready":
             st.html('<span class="lp-noact" aria-hidden="true"></span>')  # the columns stay where they are
         else:
-            what = "unload" if variant.loaded else "load"
-            st.button(
-                what.capitalize(), type="tertiary", key=f"{what}-{variant.name}", disabled=state.pending is not None,
-                on_click=_intend, args=(what, variant.name),
-            )  # fmt: skip
-            if st.button("Chat", type="tertiary", key=f"chat-{variant.name}", help="A new chat with this variant"):
-                open_chat("")
-                chat_state().model = variant.name
-                st.switch_page("screens/chat.py")
+            _buttons(variant)
     if variant.name in state.notices:
         notices.show(state.notices[variant.name], key=variant.name, on_retry=_again(variant.name))
+
+
+def _buttons(variant: CatalogVariant) -> None:
+    what = "unload" if variant.loaded else "load"
+    st.button(
+        what.capitalize(), type="tertiary", key=f"{what}-{variant.name}", disabled=models_state().pending is not None,
+        on_click=_intend, args=(what, variant.name),
+    )  # fmt: skip
+    if st.button("Chat", type="tertiary", key=f"chat-{variant.name}", help="A new chat with this variant"):
+        open_chat("")
+        chat_state().model = variant.name
+        st.switch_page("screens/chat.py")
+    if st.button(
+        "Delete", type="tertiary", key=f"delete-{variant.name}", icon=":material/delete:", help="Delete this variant",
+        on_click=model_actions.ask_to_delete, args=(variant.name,),
+    ):  # fmt: skip
+        st.rerun()
 
 
 def _facts(variant: CatalogVariant, *, pending: str, host: bool) -> str:

@@ -10,13 +10,12 @@ from app.models.catalog import CatalogFamily, CatalogVariant
 from app.ui import actions, theme
 from app.ui import view_models as vm
 from app.ui.chat_view import ChatView
-from app.ui.components.conversations import plain
 
 
 def show(view: ChatView) -> None:
     chosen = view.chosen
-    label = f":gray[{plain(chosen[0].title)}] {plain(chosen[1].label)}" if chosen else plain(view.model) or "No model"
-    with st.popover(label, key="variant", on_change="rerun", type="tertiary", help=None) as picker:
+    name = f":gray[{vm.plain(chosen[0].title)}] {vm.plain(chosen[1].label)}" if chosen else vm.plain(view.model)
+    with st.popover(name or "No model", key="variant", on_change="rerun", type="tertiary", help=None) as picker:
         if not picker.open:
             return
         with st.container(key="picker", gap=None):
@@ -37,7 +36,7 @@ def _row(view: ChatView, variant: CatalogVariant) -> None:
     colour = theme.bpw_colour(variant.bpw, reference=variant.reference)
     here = ":material/check:" if view.chosen and view.chosen[1].name == variant.name else None
     label = (
-        f':color[■]{{foreground="{colour}"}} **{plain(variant.label)}** :gray[{vm.size(variant.size or None)}] '
+        f':color[■]{{foreground="{colour}"}} **{vm.plain(variant.label)}** :gray[{vm.size(variant.size or None)}] '
         f":gray[{vm.bits(variant.bpw)}] {state}"
     )
     st.button(

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from app.ui import actions, notices
 from app.ui.chat_view import load
-from app.ui.components import composer, conversations, empty_chat, host_strip, live_answer, page_keys, transcript
+from app.ui.components import (
+    composer,
+    conversations,
+    empty_chat,
+    host_strip,
+    job_tray,
+    live_answer,
+    page_keys,
+    transcript,
+)
 from app.ui.state import open_chat, open_chat_id
 
 host_strip.show()
+job_tray.show()
 with notices.showing_errors("chat", on_retry=lambda: open_chat("")):
     view = load()
     conversations.show(view)

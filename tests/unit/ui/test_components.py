@@ -9,8 +9,8 @@ from app.models.catalog import CatalogFamily, CatalogVariant, CatalogView
 from app.ui.chat_view import default_model
 from app.ui.components import page_keys
 from app.ui.components.answer_footer import footer
-from app.ui.components.conversations import plain
 from app.ui.components.host_strip import host_words
+from app.ui.view_models import plain
 
 EMBEDDED = HostAddress("built-in", "http://127.0.0.1:4000", embedded=True)
 OLLAMA = HostAddress("ollama", "http://127.0.0.1:11434")
