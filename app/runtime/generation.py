@@ -172,7 +172,7 @@ def _sampling(sampling: Sampling, num_ctx: int) -> dict[str, Json]:
         "min_p": max(0.0, min(sampling.min_p, 1.0)),
         "typical_p": max(0.0, min(sampling.typical_p, 1.0)) or 1.0,
         "repeat_penalty": max(0.0, min(sampling.repeat_penalty, 100.0)) or 1.0,
-        "repeat_last_n": max(-1, min(sampling.repeat_last_n, num_ctx)),
+        "repeat_last_n": num_ctx if sampling.repeat_last_n < 0 else min(sampling.repeat_last_n, num_ctx),
         "frequency_penalty": max(-100.0, min(sampling.frequency_penalty, 100.0)),
         "presence_penalty": max(-100.0, min(sampling.presence_penalty, 100.0)),
         "seed": sampling.seed & 0xFFFFFFFF,

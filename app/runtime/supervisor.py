@@ -21,6 +21,7 @@ from app.runtime.scheduler import Scheduler
 from app.runtime.settings import RuntimeSettings
 from app.runtime.web import (
     Answer,
+    Bodies,
     Call,
     Handler,
     Receive,
@@ -29,7 +30,6 @@ from app.runtime.web import (
     Send,
     Stream,
     error_answer,
-    read_body,
     unless_client_leaves,
 )
 
@@ -58,6 +58,7 @@ class Supervisor:
         self._embedding = Embedding(library, self.scheduler, settings)
         self._inspection = Inspection(library, self.scheduler)
         self._management = Management(library, self._puller, prune=not settings.no_prune)
+        self._bodies = Bodies()
         self._server = (b"server", server_header().encode())
         self._routes, self._prefixes = self._table()
 
@@ -105,7 +106,7 @@ class Supervisor:
         elif method not in methods:
             await responder.answer(Answer(405, b"405 method not allowed", _TEXT, (("allow", _allow(methods)),)))
         else:
-            await self._handle(methods[method], Call(method, path, headers, b"", tail), scope, receive, responder)
+            await self._handle(methods[method], Call(method, path, headers, b"", tail), receive, responder)
 
     def _methods(self, path: str) -> tuple[dict[str, Handler] | None, str]:
         if (exact := self._routes.get(path)) is not None:
@@ -127,7 +128,7 @@ class Supervisor:
             return Answer(403)
         return Answer(204, headers=allow) if method == "OPTIONS" else None
 
-    async def _handle(self, handler: Handler, call: Call, scope: Scope, receive: Receive, responder: Responder) -> None:
+    async def _handle(self, handler: Handler, call: Call, receive: Receive, responder: Responder) -> None:
         async def work() -> None:
             try:
                 answer = await handler(call)
@@ -143,8 +144,9 @@ class Supervisor:
                 call = replace(call, receive=receive)
                 await work()
             elif call.method in ("POST", "DELETE"):
-                call = Call(call.method, call.path, call.headers, await read_body(scope, receive), call.tail)
-                await unless_client_leaves(receive, work())
+                async with self._bodies.read(receive) as body:
+                    call = replace(call, body=body)
+                    await unless_client_leaves(receive, work())
             else:
                 await work()
         except LoupeError as error:

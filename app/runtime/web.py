@@ -6,12 +6,12 @@ Plain ASGI. An error before the first byte of a stream has a real status; after 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.core.errors import Cancelled, LoupeError, PayloadTooLarge
+from app.core.errors import BadRequest, Cancelled, LoupeError, PayloadTooLarge
 from app.wire.ollama_answers import error_body
 
 Scope = Mapping[str, Any]
@@ -19,6 +19,8 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
 BODY_LIMIT = 64 << 20  # bytes; Ollama has no limit, and more than this is no request of a person
+BODIES_LIMIT = 4 * BODY_LIMIT  # bytes of all the requests that are being read or answered
+BODY_SECONDS = 60.0  # from a request's head to the end of its body, which comes from this machine
 JSON = "application/json; charset=utf-8"
 STREAM_ERROR = "application/json"  # as recorded: the stream had already set a type of its own
 NDJSON = "application/x-ndjson"
@@ -80,24 +82,69 @@ def json_answer(body: bytes, status: int = 200, content_type: str = JSON) -> Ans
 
 
 def error_answer(error: LoupeError, content_type: str = JSON) -> Answer:
-    headers = (("retry-after", f"{error.retry_after:.0f}"),) if error.retry_after else ()
+    headers: tuple[tuple[str, str], ...] = (("retry-after", f"{error.retry_after:.0f}"),) if error.retry_after else ()
+    if isinstance(error, BodyTooSlow):
+        headers = (("connection", "close"),)  # what still comes is no request
     return Answer(int(error.status), error_body(error.message), content_type, headers)
 
 
-async def read_body(scope: Scope, receive: Receive) -> bytes:
-    """The whole body. Raises `PayloadTooLarge`, and `Cancelled` for a client that left meanwhile."""
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Cancelled
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > BODY_LIMIT:
-            raise PayloadTooLarge(BODY_LIMIT)
-        if not message.get("more_body"):
-            return b"".join(parts)
+class BodyTooSlow(BadRequest):
+    """A body that does not end: half sent, or sent byte by byte."""
+
+    status = 408
+    code = "body_too_slow"
+
+    def __init__(self) -> None:
+        super().__init__(f"the request body did not arrive within {BODY_SECONDS:.0f} seconds; send it again")
+
+
+class BodiesTooLarge(LoupeError):
+    status = 503
+    code = "bodies_too_large"
+    retry_after = 1.0
+
+    def __init__(self) -> None:
+        super().__init__("the requests under way hold too much memory; try again when some of them have ended")
+
+
+class Bodies:
+    """Reads the bodies of requests. All those under way together hold at most `BODIES_LIMIT` bytes."""
+
+    def __init__(self) -> None:
+        self._held = 0
+
+    @asynccontextmanager
+    async def read(self, receive: Receive) -> AsyncIterator[bytes]:
+        """The whole body, held until the request has ended.
+
+        Raises `PayloadTooLarge`, `BodiesTooLarge`, `BodyTooSlow`, and `Cancelled` for a client that left meanwhile.
+        What is still to come of a refused body is thrown away by the server as it comes.
+        """
+        parts: list[bytes] = []
+        try:
+            try:
+                async with asyncio.timeout(BODY_SECONDS):
+                    await self._gather(receive, parts)
+            except TimeoutError:
+                raise BodyTooSlow from None
+            yield parts[0] if len(parts) == 1 else b"".join(parts)
+        finally:
+            self._held -= sum(map(len, parts))
+
+    async def _gather(self, receive: Receive, parts: list[bytes]) -> None:
+        size, more = 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Cancelled
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            self._held += len(parts[-1])
+            if size > BODY_LIMIT:
+                raise PayloadTooLarge(BODY_LIMIT)
+            if self._held > BODIES_LIMIT:
+                raise BodiesTooLarge
+            more = bool(message.get("more_body"))
 
 
 class Responder:
