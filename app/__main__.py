@@ -45,14 +45,16 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--bind", help="address to listen on (LOUPE_BIND)")
     serve.add_argument("--port", help="port to listen on (LOUPE_PORT)")
     serve.add_argument("--data", help="data folder (LOUPE_DATA)")
+    serve.add_argument("--no-starter", action="store_true", help="do not fetch the starter model (LOUPE_STARTER=off)")
     serve.add_argument("--open", action="store_true", help="open the page in a browser when ready")
     serve.set_defaults(command=_serve)
     commands.add_parser("runtime", help="run the embedded runtime alone, like `ollama serve`", add_help=False)
     settings = commands.add_parser("settings", help="print the settings in force and where each comes from")
     settings.add_argument("--markdown", action="store_true", help="print docs/settings.md instead")
     settings.set_defaults(command=_settings)
-    models = commands.add_parser("models", help="list the models of the running Loupe")
-    models.set_defaults(command=_models)
+    from app.cli_models import add_commands
+
+    add_commands(commands.add_parser("models", help="list, get, make and delete models"))
     health = commands.add_parser("health", help="exit 0 if the running Loupe is healthy")
     health.add_argument("--ready", action="store_true", help="also want a model that can answer")
     health.set_defaults(command=_health)
@@ -64,7 +66,8 @@ def _serve(options: argparse.Namespace) -> int:
     from app.serving import serve
 
     words = {name: getattr(options, name) for name in ("bind", "port", "data")}
-    loaded = load_settings(**{name: value for name, value in words.items() if value is not None})
+    given: dict[str, object] = {name: value for name, value in words.items() if value is not None}
+    loaded = load_settings(**given, **({"starter": False} if options.no_starter else {}))
     return serve(loaded, open_browser=options.open)
 
 
@@ -72,12 +75,6 @@ def _settings(options: argparse.Namespace) -> int:
     from app.cli_settings import print_settings
 
     return print_settings(markdown=options.markdown)
-
-
-def _models(_: argparse.Namespace) -> int:
-    from app.cli_client import print_models
-
-    return print_models()
 
 
 def _health(options: argparse.Namespace) -> int:

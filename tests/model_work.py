@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from app.backends.ollama_http import OllamaHttp
 from app.backends.quantizer_process import QuantizerProcess
@@ -16,6 +18,7 @@ from app.core.ports import SystemClock
 from app.services.host_pool import HostPool
 from app.services.jobs import Jobs, JobState, JobView
 from app.services.model_jobs import ModelJobs, Workshop
+from tests.stub_registry import Answer, Published, StubRegistry
 
 SECONDS = 60.0
 
@@ -75,3 +78,40 @@ async def working(data: Path, *urls: str, start: bool = True) -> AsyncIterator[W
     finally:
         await jobs.stop()
         await pool.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadedRegistry:
+    """A registry on a loop of its own, for tests whose product runs in processes."""
+
+    registry: StubRegistry
+    loop: asyncio.AbstractEventLoop
+
+    def publish(self, model: str, weights: int) -> tuple[str, Published]:
+        """Its name to pull by (over http), and what was published."""
+        made = self.registry.publish(f"library/{model}", "q8_0", weights)
+        return f"http://{self.registry.name(f'library/{model}:q8_0')}", made
+
+    def open(self, answer: Answer) -> None:
+        """Let an answer that is held go on."""
+        self.loop.call_soon_threadsafe(answer.gate.set)
+
+
+@contextmanager
+def registry_in_a_thread() -> Iterator[ThreadedRegistry]:
+    loop, registry = asyncio.new_event_loop(), StubRegistry()
+    thread = threading.Thread(target=loop.run_forever, name="registry", daemon=True)
+    thread.start()
+    running = registry.running()
+
+    def on_loop(work: Coroutine[Any, Any, Any]) -> None:
+        asyncio.run_coroutine_threadsafe(work, loop).result(10)
+
+    on_loop(running.__aenter__())
+    try:
+        yield ThreadedRegistry(registry, loop)
+    finally:
+        on_loop(running.__aexit__(None, None, None))
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(5)
+        loop.close()

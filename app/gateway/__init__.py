@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from app.core.errors import LoupeError
 from app.gateway.error_responses import BugBoundary, handle_http_error, handle_loupe_error
+from app.gateway.jobs_routes import jobs_routes
 from app.gateway.management_routes import management_routes
 from app.gateway.needs import GatewayServices, Lifecycle
 from app.gateway.ollama_routes import ollama_routes
@@ -27,6 +28,7 @@ def create_routes(services: GatewayServices, lifecycle: Lifecycle | None = None)
         *ops_routes(services, lifecycle),
         *ollama_routes(services, lifecycle),
         *management_routes(services, lifecycle),
+        *jobs_routes(services, lifecycle),
     ]
 
 

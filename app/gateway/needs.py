@@ -12,6 +12,8 @@ from starlette.requests import Request
 from app.config import Settings
 from app.services.chat import ChatService
 from app.services.host_pool import HostPool
+from app.services.jobs import Jobs
+from app.services.model_jobs import ModelJobs
 from app.services.request_queue import RequestQueue
 from app.services.telemetry import Telemetry
 
@@ -29,6 +31,10 @@ class GatewayServices(Protocol):
     def pool(self) -> HostPool: ...
     @property
     def queue(self) -> RequestQueue: ...
+    @property
+    def jobs(self) -> Jobs: ...
+    @property
+    def model_jobs(self) -> ModelJobs: ...
     @property
     def telemetry(self) -> Telemetry: ...
 

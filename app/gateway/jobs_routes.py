@@ -1,0 +1,171 @@
+"""Jobs over HTTP: list, begin, cancel, try again, and a feed of changes; what can be made, what a delete frees.
+
+All of it is the owner's, as pull and delete are. A quantization may be made without LOUPE_ALLOW_CREATE: it brings
+nothing onto the host that was not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import asdict
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute
+
+from app.core.errors import BadRequest, Draining
+from app.core.generation import Json
+from app.gateway.event_feed import EventFeed
+from app.gateway.needs import GatewayServices, Lifecycle
+from app.gateway.ollama_routes import body_of, route
+from app.gateway.ops_routes import Handler
+from app.services.jobs import JobView
+from app.wire.go_json import JsonError, loads
+
+
+def jobs_routes(services: GatewayServices, lifecycle: Lifecycle) -> list[BaseRoute]:
+    return [
+        route("/loupe/jobs", _list(services), "GET"),
+        route("/loupe/jobs", _begin(services, lifecycle), "POST"),
+        route("/loupe/jobs/events", _events(services, lifecycle), "GET"),
+        route("/loupe/jobs/{id}", _one(services), "GET"),
+        route("/loupe/jobs/{id}", _cancel(services), "DELETE"),
+        route("/loupe/jobs/{id}/retry", _retry(services, lifecycle), "POST"),
+        route("/loupe/models/offers", _offers(services), "GET"),
+        route("/loupe/models/removal", _removal(services), "GET"),
+        route("/loupe/models", _remove(services), "DELETE"),
+    ]
+
+
+def job_json(job: JobView) -> dict[str, Json]:
+    """A job as the routes and the feed tell it. Bytes, bytes a second, seconds; times in seconds since the epoch."""
+    told: dict[str, Json] = {
+        "id": job.id, "kind": job.kind, "title": job.title, "state": str(job.state), "host": job.host,
+        "model": job.model, "completed": job.completed, "total": job.total, "detail": job.detail, "error": job.error,
+        "rate": job.rate, "eta": job.eta, "started_at": job.started_at, "ended_at": job.ended_at,
+    }  # fmt: skip
+    return told
+
+
+def _list(services: GatewayServices) -> Handler:
+    async def respond(request: Request) -> Response:
+        return _json({"jobs": [job_json(job) for job in services.jobs.list()]})
+
+    return respond
+
+
+def _one(services: GatewayServices) -> Handler:
+    async def respond(request: Request) -> Response:
+        return _json(job_json(services.jobs.get(request.path_params["id"])))
+
+    return respond
+
+
+def _begin(services: GatewayServices, lifecycle: Lifecycle) -> Handler:
+    """`{"kind": "pull", "model", "insecure"}` or `{"kind": "make", "source", "level"}`, each with "host" where there
+    are several. 202 and the job; the one that runs already where it is the same."""
+
+    async def respond(request: Request) -> Response:
+        _refuse_at_the_end(lifecycle)
+        body = _object(await body_of(request, services))
+        kind, host = _text(body, "kind"), _text(body, "host")
+        if kind == "pull":
+            insecure = body.get("insecure") is True
+            job = services.model_jobs.pull(_text(body, "model"), host, insecure=insecure)
+        elif kind == "make":
+            job = services.model_jobs.make(_text(body, "source"), _text(body, "level"), host)
+        else:
+            raise BadRequest('kind must be "pull" or "make"', "kind")
+        return _json(job_json(job), 202)
+
+    return respond
+
+
+def _cancel(services: GatewayServices) -> Handler:
+    """The job as it is when its work has stopped."""
+
+    async def respond(request: Request) -> Response:
+        job_id = request.path_params["id"]
+        await services.jobs.cancel(job_id)
+        return _json(job_json(services.jobs.get(job_id)))
+
+    return respond
+
+
+def _retry(services: GatewayServices, lifecycle: Lifecycle) -> Handler:
+    async def respond(request: Request) -> Response:
+        _refuse_at_the_end(lifecycle)
+        return _json(job_json(services.jobs.retry(request.path_params["id"])), 202)
+
+    return respond
+
+
+def _events(services: GatewayServices, lifecycle: Lifecycle) -> Callable[[Request], Awaitable[EventFeed]]:
+    """Every job once, then each that changed: `event: job`, its JSON as data."""
+
+    async def respond(request: Request) -> EventFeed:
+        _refuse_at_the_end(lifecycle)
+        return EventFeed("job", _batches(services), lifecycle, patience=services.settings.stall_seconds)
+
+    return respond
+
+
+async def _batches(services: GatewayServices) -> AsyncGenerator[list[Json], None]:
+    async with aclosing(services.jobs.watch()) as changes:
+        async for views in changes:
+            yield [job_json(view) for view in views]
+
+
+def _offers(services: GatewayServices) -> Handler:
+    async def respond(request: Request) -> Response:
+        offers = await services.model_jobs.offers(*_asked(request, "source"))
+        return _json({"offers": [asdict(offer) for offer in offers]})
+
+    return respond
+
+
+def _removal(services: GatewayServices) -> Handler:
+    async def respond(request: Request) -> Response:
+        return _json(asdict(await services.model_jobs.removal(*_asked(request, "model"))))
+
+    return respond
+
+
+def _remove(services: GatewayServices) -> Handler:
+    """Deletes `?model=`; answers what was freed."""
+
+    async def respond(request: Request) -> Response:
+        return _json(asdict(await services.model_jobs.remove(*_asked(request, "model"))))
+
+    return respond
+
+
+def _asked(request: Request, name: str) -> tuple[str, str]:
+    return request.query_params.get(name, ""), request.query_params.get("host", "")
+
+
+def _refuse_at_the_end(lifecycle: Lifecycle) -> None:
+    if lifecycle.draining:
+        raise Draining
+
+
+def _object(raw: bytes) -> dict[str, Json]:
+    try:
+        body = loads(raw)
+    except JsonError as error:
+        raise BadRequest(f"the body is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise BadRequest("the body must be a JSON object")
+    return body
+
+
+def _text(body: dict[str, Json], key: str) -> str:
+    value = body.get(key, "")
+    if not isinstance(value, str):
+        raise BadRequest(f"{key} must be a string", key)
+    return value
+
+
+def _json(content: Mapping[str, object], status: int = 200) -> Response:
+    return JSONResponse(content, status, {"cache-control": "no-store"})
