@@ -1,22 +1,19 @@
-"""`python -m app runtime` as a process of a test, and plain HTTP to it: exact headers and lines, a cut connection."""
+"""`python -m app runtime` as a process of a test."""
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import psutil
 
+from tests.http_target import Connection, HttpTarget, Reply
 from tests.recordings import FOLDER
 from tests.served import wait_for
 from tests.starter_cache import variant_gguf
@@ -26,38 +23,7 @@ FP16 = "smollm2:135m-instruct-fp16"
 _MODEL = "application/vnd.ollama.image.model"
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def lines(self) -> list[Any]:
-        return [json.loads(line) for line in self.body.splitlines() if line]
-
-
-class Connection(http.client.HTTPConnection):
-    """Closing it is leaving, also when the answer has taken the socket over (as it does where it ends with it)."""
-
-    _answer: http.client.HTTPResponse | None = None
-
-    def getresponse(self) -> http.client.HTTPResponse:
-        answer = super().getresponse()  # may call close()
-        self._answer = answer
-        return answer
-
-    def close(self) -> None:
-        super().close()
-        if self._answer is not None:
-            self._answer.close()
-
-
-class RuntimeProcess:
+class RuntimeProcess(HttpTarget):
     """A supervisor that is ready. `url` and `pid` are what its ready line says."""
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -67,55 +33,8 @@ class RuntimeProcess:
         assert line, f"the runtime did not start:\n{log.read_text()[-2000:]}"
         ready = json.loads(line)
         assert ready["ready"] is True
-        self.url, self.pid = ready["url"], ready["pid"]
-        self.port = urlsplit(self.url).port
-        self._opened: list[Connection] = []
-
-    def connection(self, timeout: float = 100) -> Connection:
-        made = Connection("127.0.0.1", self.port, timeout=timeout)
-        self._opened.append(made)
-        return made
-
-    def send(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Reply:
-        """One exchange, read to its end. `body` is bytes or JSON."""
-        connection = self.connection()
-        try:
-            self._request(connection, method, path, body, headers)
-            answer = connection.getresponse()
-            named = {name.lower(): value for name, value in answer.getheaders()}
-            return Reply(answer.status, named, answer.read())
-        finally:
-            connection.close()
-
-    def open(self, path: str, body: Any) -> tuple[Connection, http.client.HTTPResponse]:
-        """A streamed answer that has begun; closing the connection is leaving."""
-        connection = self.connection()
-        self._request(connection, "POST", path, body, None)
-        return connection, connection.getresponse()
-
-    def leave(self) -> None:
-        """Hang up on everything that was opened."""
-        for opened in self._opened:
-            opened.close()
-
-    def start(self, path: str, body: Any) -> Connection:
-        """A request that was sent and not waited for."""
-        connection = self.connection()
-        self._request(connection, "POST", path, body, None)
-        return connection
-
-    @staticmethod
-    def _request(
-        connection: http.client.HTTPConnection, method: str, path: str, body: Any, headers: Mapping[str, str] | None
-    ) -> None:
-        content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-        given = dict(headers or {})
-        connection.putrequest(method, path, skip_host="Host" in given, skip_accept_encoding=True)
-        for name, value in given.items():
-            connection.putheader(name, value)
-        if content or method in ("POST", "DELETE"):
-            connection.putheader("Content-Length", str(len(content)))
-        connection.endheaders(content)
+        super().__init__(ready["url"])
+        self.pid = ready["pid"]
 
     def workers(self) -> list[psutil.Process]:
         """The processes under the supervisor that run a model."""
@@ -206,3 +125,8 @@ def install_recorded(store_folder: Path, recorded: str, *, tag: str = "fp16", na
     host, namespace, model_name, model_tag = recorded.split("__")
     wanted = name or f"{host}/{namespace}/{model_name}:{model_tag}"
     store.write_manifest(wanted, store.add_blob(config), layers)
+
+
+__all__ = [
+    "FP16", "ROOT", "Connection", "Reply", "RuntimeProcess", "command", "install_recorded", "is_gone", "runtime",
+]  # fmt: skip
