@@ -20,6 +20,8 @@
     │   ├── HostRefused            as the host said
     │   └── GenerationFailed       500  an error record inside a stream
     ├── ModelLoadFailed            500
+    │   └── ModelTooLarge          500  more memory than there is, told before the machine swaps
+    ├── ModelKeepsCrashing         503  its worker died too often; not started again for a while
     ├── ModelFileDamaged           500  a GGUF that cannot be read
     ├── StoreError                 500  the model store or the data folder cannot be used
     │   └── DiskFull               507
@@ -237,11 +239,42 @@ class GenerationFailed(HostError):
 
 
 class ModelLoadFailed(LoupeError):
+    """`reason` is what the worker said last, `advice` what to do. With `ended` False it had not ended by itself;
+    `crashed` is a worker that a signal ended, or that hung."""
+
     code = "model_load_failed"
 
-    def __init__(self, model: str, reason: str) -> None:
-        super().__init__(f"llama-server process has terminated: {reason}")
-        self.model, self.reason = model, reason
+    def __init__(self, model: str, reason: str, advice: str = "", *, ended: bool = True, crashed: bool = False) -> None:
+        said = f"llama-server process has terminated: {reason}" if ended else reason
+        super().__init__(f"{said}: {advice}" if advice else said)
+        self.model, self.reason, self.crashed = model, reason, crashed
+
+
+class ModelTooLarge(ModelLoadFailed):
+    """`needed` and `available` in bytes. The first words are those by which clients of Ollama know it."""
+
+    code = "model_too_large"
+
+    def __init__(self, model: str, needed: int, available: int, advice: str) -> None:
+        sizes = f"({needed / 2**30:.1f} GiB) than is available ({available / 2**30:.1f} GiB)"
+        super().__init__(model, f"model requires more system memory {sizes}", advice, ended=False)
+        self.needed, self.available = needed, available
+
+
+class ModelKeepsCrashing(LoupeError):
+    """`reason` is what its worker said last, `retry_after` the seconds until it is tried again."""
+
+    status = 503
+    code = "model_keeps_crashing"
+    retryable = True
+
+    def __init__(self, model: str, crashes: int, within: float, reason: str, retry_after: float) -> None:
+        super().__init__(
+            f"{model} crashed {crashes} times within {within / 60:g} minutes ({reason}) and is not started again for "
+            f"{retry_after:.0f} s; another quantization or a shorter context may do, and unloading it or pulling it "
+            "anew gives it another chance at once"
+        )
+        self.model, self.reason, self.retry_after = model, reason, retry_after
 
 
 class ModelFileDamaged(LoupeError):

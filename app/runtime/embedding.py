@@ -18,7 +18,7 @@ from app.core.generation import Json
 from app.runtime.embedding_inputs import TOO_LONG, EmbeddingInputs
 from app.runtime.library import Library, LocalModel
 from app.runtime.model_store import not_found_in_quotes
-from app.runtime.options import asked_limits, read_options
+from app.runtime.options import asked_limits, context_shift, read_options
 from app.runtime.runners import Runner
 from app.runtime.scheduler import Scheduler
 from app.runtime.settings import RuntimeSettings
@@ -96,7 +96,8 @@ class Embedding:
         except ModelNotFound:
             raise not_found_in_quotes(name, _TRY_PULLING) from None
         asked = body.get("options")
-        _, launch = read_options(model.parameters, asked, self._settings, pools=model.pools)
+        shift = context_shift(None, model.config)
+        _, launch = read_options(model.parameters, asked, self._settings, shift=shift, pools=model.pools)
         async with self._scheduler.runner(model, launch, keep_alive_ns(body.get("keep_alive"))) as runner:
             num_ctx, num_batch = asked_limits(model.parameters, asked, self._settings)
             yield _Loaded(model, runner, EmbeddingInputs(model, runner.worker.running, num_ctx), num_batch)

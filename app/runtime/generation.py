@@ -15,7 +15,7 @@ from typing import cast
 from app.core.errors import BadRequest, GenerationFailed, ModelNotFound
 from app.core.generation import Json
 from app.runtime.library import Library, LocalModel
-from app.runtime.options import Sampling, prediction_limit, read_options
+from app.runtime.options import Sampling, context_shift, prediction_limit, read_options
 from app.runtime.output_formats import JSON_GRAMMAR, check_schema, literal_grammar
 from app.runtime.prompts import Message, PromptMaker, chat_messages, generate_messages
 from app.runtime.runners import Runner
@@ -81,16 +81,13 @@ class Generator:
         """The model of a request, loaded and held. Raises what is wrong with the request, and load failures."""
         started = time.monotonic_ns()
         _check_abilities(model, body, chat=chat)
+        shift = context_shift(body.get("shift"), model.config)
         sampling, launch = read_options(
-            model.parameters, body.get("options"), self._settings, shift=self._shift(model, body)
+            model.parameters, body.get("options"), self._settings, shift=shift, pools=model.pools
         )
         keep_alive = keep_alive_ns(body.get("keep_alive"))
         async with self._scheduler.runner(model, launch, keep_alive) as runner:
             yield Loaded(model, runner, sampling, started, time.monotonic_ns(), body, chat)
-
-    def _shift(self, model: LocalModel, body: Mapping[str, Json]) -> bool:
-        asked = body.get("shift")
-        return asked if isinstance(asked, bool) else model.config.get("model_family") != "deepseek2"
 
     async def prompt(self, loaded: Loaded) -> str:
         """The text the model is given."""

@@ -6,7 +6,7 @@ Source: protocol 2.7 and 7.6, and the recordings generate_bad_option, generate_u
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from app.core.generation import Json
@@ -17,6 +17,14 @@ from app.wire.requests import known_options
 INPUT_BATCH = 2048  # tokens: Ollama's batch for embeddings, where nobody asks for another
 SMALLEST_BATCH = 2  # llama.cpp aborts with a batch of one
 OPEN_ENDED = 10  # contexts: an answer without a limit ends after so many
+LEAST_CONTEXT, DEFAULT_BATCH = 4, 512  # tokens
+UNSHIFTED = "deepseek2"  # server/sched.go, supportsContextShift
+DRAFTED = 4  # tokens a draft model runs ahead; only with one, or where it was named
+# Families that Ollama gives one slot (server/sched.go, after ollama issue 4165).
+ONE_SLOT = frozenset({
+    "lfm2", "lfm2moe", "mllama", "nemotron_h", "nemotron_h_moe", "nemotron_h_omni", "qwen35", "qwen35moe", "qwen3next",
+    "qwen3vl", "qwen3vlmoe",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +50,9 @@ class Sampling:
 class Launch:
     """How a worker is started; a change of any of it needs another worker.
 
-    `num_ctx` tokens for each slot (before the model's own limit), `num_batch` as asked for (the physical batch is
-    capped apart from it), `num_gpu` and `main_gpu` as asked for (this build has no GPU, they only force a reload as
-    Ollama's would). The automatic ones are equal to whatever is loaded.
+    `num_ctx` tokens for each slot, `num_batch` as asked for (the physical batch is capped apart from it), `num_gpu` and
+    `main_gpu` as asked for (this build has no GPU, they only force a reload as Ollama's would). `shift` says whether a
+    full context is shifted. Those marked `_auto` were not asked for.
     """
 
     num_ctx: int
@@ -57,18 +65,34 @@ class Launch:
     shift: bool
     num_ctx_auto: bool
     num_batch_auto: bool
+    use_mmap_auto: bool = False
+
+    def resolved(self, trained: int, slots: int) -> Launch:
+        """What a worker is really started with: the automatic values chosen, the context within `trained` (0: unknown).
+
+        The batch grows with the context (server/sched.go, generationBatchForContext), mmap is off on a CPU.
+        """
+        num_ctx = min(self.num_ctx, trained) if trained else self.num_ctx
+        whole = num_ctx * slots
+        batch = 2048 if whole > 32768 else 1024 if whole > 4096 else DEFAULT_BATCH
+        return replace(
+            self,
+            num_ctx=num_ctx,
+            num_batch=batch if self.num_batch_auto else self.num_batch,
+            use_mmap=bool(self.use_mmap),
+            use_mmap_auto=self.use_mmap is None,
+        )
 
     def served_by(self, loaded: Launch, trained: int) -> bool:
-        """Whether a worker started for `loaded` will do; `trained` is the model's own context, 0 if unknown."""
+        """Whether a worker started for `loaded`, which is resolved, will do (server/sched.go, needsReload)."""
         wanted_ctx = min(self.num_ctx, trained) if trained else self.num_ctx
-        loaded_ctx = min(loaded.num_ctx, trained) if trained else loaded.num_ctx
         return (
-            (wanted_ctx == loaded_ctx or (self.num_ctx_auto and loaded.num_ctx_auto))
+            (wanted_ctx == loaded.num_ctx or (self.num_ctx_auto and loaded.num_ctx_auto))
             and (self.num_batch == loaded.num_batch or (self.num_batch_auto and loaded.num_batch_auto))
             and self.num_thread == loaded.num_thread
             and (self.num_gpu < 0 or self.num_gpu == loaded.num_gpu)
             and self.main_gpu == loaded.main_gpu
-            and (self.use_mmap is None or self.use_mmap == loaded.use_mmap)
+            and (self.use_mmap == loaded.use_mmap or (self.use_mmap is None and loaded.use_mmap_auto))
             and self.draft_num_predict == loaded.draft_num_predict
             and self.shift == loaded.shift
         )
@@ -87,21 +111,23 @@ def read_options(
     A model that `pools` has a batch for a whole input, where none is asked for.
     """
     given = known_options(dict(parameters)) | known_options(requested)
+    named = {*parameters, *(requested if isinstance(requested, dict) else ())}  # null too: a default, not automatic
     values: dict[str, Any] = {field.name: given[field.name] for field in fields(Sampling) if field.name in given}
     if "stop" in values:
         values["stop"] = tuple(values["stop"])
     num_ctx = _whole(given, "num_ctx", settings.default_context)
+    batch = _whole_input(num_ctx) if pools and "num_batch" not in named else DEFAULT_BATCH
     launch = Launch(
-        num_ctx=max(4, num_ctx),
-        num_batch=max(1, _whole(given, "num_batch", _whole_input(num_ctx) if pools else 512)),
-        num_thread=max(0, _whole(given, "num_thread", 0)),
+        num_ctx=max(LEAST_CONTEXT, num_ctx),
+        num_batch=_whole(given, "num_batch", batch),
+        num_thread=_whole(given, "num_thread", 0),
         num_gpu=_whole(given, "num_gpu", -1),
         main_gpu=_whole(given, "main_gpu", 0) if "main_gpu" in given else None,
         use_mmap=bool(given["use_mmap"]) if "use_mmap" in given else None,
-        draft_num_predict=_whole(given, "draft_num_predict", 0),
+        draft_num_predict=_whole(given, "draft_num_predict", DRAFTED if "draft_num_predict" in named else 0),
         shift=shift,
-        num_ctx_auto="num_ctx" not in given and not settings.context_length,
-        num_batch_auto="num_batch" not in given and not pools,
+        num_ctx_auto="num_ctx" not in named and not settings.context_length,
+        num_batch_auto="num_batch" not in named and not pools,
     )
     return Sampling(**values), launch
 
@@ -122,15 +148,24 @@ def _whole(given: Mapping[str, Json], name: str, default: int) -> int:
     return value if isinstance(value, int) else default
 
 
+def context_shift(asked: Json, config: Mapping[str, Json]) -> bool:
+    """Whether a full context is shifted: as the request says, else unless the family cannot bear it."""
+    if isinstance(asked, bool):
+        return asked
+    families = config.get("model_families")
+    return UNSHIFTED not in (config.get("model_family"), *(families if isinstance(families, list) else ()))
+
+
 def threads_for(launch: Launch) -> int:
     """Threads of the worker: as asked for, within twice the machine's, else its physical cores."""
     cores = usable_threads()
-    return min(launch.num_thread, 2 * cores) if launch.num_thread else cores
+    return min(launch.num_thread, 2 * cores) if launch.num_thread > 0 else cores
 
 
 def slots_for(model: LocalModel, settings: RuntimeSettings) -> int:
-    """Slots of the worker; embedding models have one, as Ollama's do."""
-    return settings.parallel if "completion" in model.capabilities else 1
+    """Slots of the worker: one for embedding models and where the architecture bears no more, as Ollama's have."""
+    several = "completion" in model.capabilities and model.config.get("model_family") not in ONE_SLOT
+    return settings.parallel if several else 1
 
 
 def batch_for(model: LocalModel, launch: Launch, num_ctx: int, settings: RuntimeSettings) -> int:

@@ -19,6 +19,8 @@ from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_FLASH = {None: -1, False: 0, True: 1}  # llama_flash_attn_type: automatic, disabled, enabled
+_MOST_STREAMS = 256
 
 
 def _die_with_parent(parent: int) -> None:
@@ -61,12 +63,14 @@ def _parameters(config: dict[str, Any]) -> Any:
     p.n_ctx = config["num_ctx"] * config["parallel"]
     p.n_batch = p.n_ubatch = config["batch"]
     p.cpuparams.n_threads = p.cpuparams_batch.n_threads = config["threads"]
-    p.n_threads_http = config["parallel"] + 6
+    p.n_threads_http = min(config["parallel"], _MOST_STREAMS) + 6
     p.ctx_shift = config["shift"]
     p.embedding = config["embedding"]  # pooled as the model file says
     p.load_mode = xllamacpp.llama_load_mode(config["load_mode"])
     p.cache_ram_mib = 0
     p.n_ctx_checkpoints = config["checkpoints"]
+    p.cache_type_k = p.cache_type_v = getattr(xllamacpp.ggml_type, f"GGML_TYPE_{config['kv_type'].upper()}")
+    p.flash_attn_type = xllamacpp.llama_flash_attn_type(_FLASH[config["flash"]])
     p.fit_params = False
     p.n_gpu_layers = 0
     p.warmup = False

@@ -58,6 +58,10 @@ class Vector:
     tokens: int
 
 
+class WorkerSilent(GenerationFailed):
+    """No event for `SILENCE_SECONDS`, although the connection stands: whatever computes there is stuck."""
+
+
 class WorkerClient:
     """Speaks to one worker. Raises `HostRefused` (the worker's status and body) and `GenerationFailed`."""
 
@@ -73,6 +77,15 @@ class WorkerClient:
 
     async def close(self) -> None:
         await self._session.close()
+
+    async def is_well(self, seconds: float) -> bool:
+        """Whether the worker says within `seconds` that it is well."""
+        try:
+            timeout = aiohttp.ClientTimeout(total=seconds)
+            async with self._session.get(f"{self._url}/health", timeout=timeout) as response:
+                return response.status == 200
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return False
 
     async def tokenize(self, text: str, *, add_special: bool = False) -> list[int]:
         """Token ids; special tokens in the text are recognised."""
@@ -124,6 +137,8 @@ class WorkerClient:
                 text = (await response.content.read(EVENT_LIMIT)).decode("utf-8", "replace").strip()
                 raise HostRefused("worker", response.status, text)
             yield response
+        except aiohttp.SocketTimeoutError as error:
+            raise WorkerSilent("worker", f"the model runner said nothing for {SILENCE_SECONDS:g} s") from error
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
             raise GenerationFailed("worker", f"an error was encountered while running the model: {error}") from error
         finally:

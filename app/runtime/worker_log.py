@@ -11,7 +11,28 @@ from collections import deque
 _BUFFER = re.compile(r"(\w+):\s+(\S+)\s+(model|KV|compute|output|RS)\s+buffer size\s*=\s*([0-9.]+)\s*MiB")
 _ERROR = re.compile(r"^[0-9.]+ E (.*)$")
 _PREFIX = re.compile(r"^(?:srv|slot|cmn|llama|spec)\s+\S+:\s*")
+# What comes before an abort: a failed assertion with the place in the builder's source, or C++'s last words.
+_ABORT = re.compile(r"^\S+\.(?:c|cc|cpp|h|hpp|inc):\d+: (.*)$|((?:GGML_ASSERT|GGML_ABORT|terminate called).*)$")
+_PYTHON = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception)\b.*$")
 _KEPT, _LONGEST = 400, 2000
+
+_OUT_OF_MEMORY = re.compile(
+    r"fail\w* to (?:re)?alloc|unable to alloc|cannot alloc|bad_alloc|out of memory|MemoryError|SIGKILL", re.IGNORECASE
+)
+# What to do about a load that failed, by what was said; the first that fits.
+_ADVICE = (
+    (_OUT_OF_MEMORY,
+     "there was not enough memory; a shorter context (num_ctx) or a smaller quantization needs less, and unloading "
+     "other models gives back theirs"),
+    (re.compile(r"V cache|flash.?att", re.IGNORECASE),
+     "unset OLLAMA_KV_CACHE_TYPE, or set OLLAMA_FLASH_ATTENTION=1"),
+    (re.compile(r"unknown (?:model architecture|pre-tokenizer|tokenizer)|unsupported", re.IGNORECASE),
+     "this build of llama.cpp does not know this kind of model; a newer Loupe or an Ollama may"),
+    (re.compile(r"timed out"), "OLLAMA_LOAD_TIMEOUT gives a slow disk more time"),
+    (re.compile(r"ModuleNotFoundError|ImportError|\.so\b"),
+     "the embedded runtime is not installed whole; install it anew"),
+)  # fmt: skip
+_OTHERWISE = "the model file may be damaged or incompatible with this version; pull or create it again"
 
 
 class WorkerLog:
@@ -19,6 +40,7 @@ class WorkerLog:
 
     def __init__(self) -> None:
         self._lines: deque[str] = deque(maxlen=_KEPT)
+        self._aborts: deque[str] = deque(maxlen=20)
         self._errors: deque[str] = deque(maxlen=20)
         self._buffers: dict[tuple[str, str, str], int] = {}
         self.lines_seen = 0
@@ -33,13 +55,16 @@ class WorkerLog:
             # A model with windowed layers has two caches, each with a line of its own: their sizes add up (Ollama keeps
             # the second only, ollama PR 17037). Other buffers may be measured anew, and the last word counts.
             self._buffers[key] = nbytes + (self._buffers.get(key, 0) if kind == "KV" else 0)
-        if "GGML_ASSERT" in line or "terminate called" in line:
-            at = line.find("GGML_ASSERT")
-            self._errors.appendleft(line[max(at, 0) :].strip())  # without the builder's path
-        elif found := _ERROR.match(line):
+        if found := _ERROR.match(line):
             self._errors.append(_PREFIX.sub("", found.group(1)).strip())
-        elif line.startswith(("RuntimeError", "MemoryError", "OSError", "ImportError", "ModuleNotFoundError")):
+        elif found := _ABORT.search(line):
+            self._aborts.append((found.group(1) or found.group(2)).strip())
+        elif _PYTHON.match(line):
             self._errors.append(line.strip())
+
+    def loaded(self) -> None:
+        """From now on errors are those of single requests, which say nothing about the end of the process."""
+        self._errors = deque(maxlen=0)
 
     @property
     def memory(self) -> int:
@@ -48,13 +73,18 @@ class WorkerLog:
 
     @property
     def reason(self) -> str:
-        """The first line that says what went wrong, or ""."""
-        return self._errors[0] if self._errors else ""
-
-    @property
-    def last_error(self) -> str:
-        return self._errors[-1] if self._errors else ""
+        """What aborted the process, else the first line that says what went wrong, or ""."""
+        return next(iter((*self._aborts, *self._errors)), "")
 
     @property
     def tail(self) -> tuple[str, ...]:
         return tuple(self._lines)
+
+
+def is_out_of_memory(reason: str) -> bool:
+    return _OUT_OF_MEMORY.search(reason) is not None
+
+
+def advice_for(reason: str) -> str:
+    """What to do about a load that failed for `reason`."""
+    return next((advice for pattern, advice in _ADVICE if pattern.search(reason)), _OTHERWISE)

@@ -20,7 +20,7 @@ import psutil
 
 from app.core.errors import ModelLoadFailed
 from app.runtime.worker_client import WorkerClient
-from app.runtime.worker_log import WorkerLog
+from app.runtime.worker_log import WorkerLog, advice_for
 
 _PROGRAM = Path(__file__).with_name("worker.py")
 _ENVIRONMENT = {
@@ -30,8 +30,9 @@ _ENVIRONMENT = {
 }
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
 _NO_MMAP, _MMAP = 0, 1
-_SPARE = 16 << 30  # address space beside the machine's memory: code, thread stacks and arenas are only reserved
+_SPARE = 16 << 30  # address space beside the machine's memory, where nothing is known of the model
 _STALL_CHECK = 1.0
+_LAST_WORDS_SECONDS = 5.0  # from the end of standard output to the end of the process and of its log
 _LOG_PIECE = 1 << 16
 
 
@@ -39,7 +40,9 @@ _LOG_PIECE = 1 << 16
 class WorkerConfig:
     """`num_ctx` is for each of `parallel` slots; `batch` is the logical and physical batch.
 
-    An `embedding` worker answers with vectors, pooled as the model file says.
+    `kv_type` is the type of both caches, `flash` None leaves flash attention to llama.cpp. `checkpoints` points of each
+    conversation are remembered where the model cannot go back without. `address_space` in bytes is the process's limit
+    (0: what the machine has). An `embedding` worker answers with vectors, pooled as the model file says.
     """
 
     model: Path
@@ -51,6 +54,10 @@ class WorkerConfig:
     mmap: bool
     load_timeout_s: float
     embedding: bool = False
+    kv_type: str = "f16"
+    flash: bool | None = None
+    checkpoints: int = 8
+    address_space: int = 0
 
 
 class Worker:
@@ -60,6 +67,7 @@ class Worker:
         self._process, self.log = process, log
         self.died = asyncio.Event()
         self.client: WorkerClient | None = None
+        self._hung = ""
         self._tasks = [asyncio.create_task(self._read_log()), asyncio.create_task(self._wait())]
 
     @property
@@ -90,6 +98,18 @@ class Worker:
         await self._process.wait()
         self.died.set()
 
+    async def answers(self, seconds: float) -> bool:
+        """Whether its server says within `seconds` that it is well: it has other threads for that than to compute."""
+        return self.alive and await self.running.is_well(seconds)
+
+    def condemn(self, why: str) -> None:
+        """It is about to be killed, and `why` is the reason to give."""
+        self._hung = why
+
+    async def ended(self) -> None:
+        """Until it has ended and all that it said has been read."""
+        await asyncio.gather(*map(asyncio.shield, self._tasks), return_exceptions=True)
+
     async def kill(self) -> None:
         """Ends the process at once: that gives its memory back in 30 ms, and there is nothing in it to save."""
         with contextlib.suppress(ProcessLookupError):
@@ -97,15 +117,22 @@ class Worker:
         await self.died.wait()
         if self.client is not None:
             await self.client.close()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.ended()
 
     def kill_now(self) -> None:
         """The same without waiting, for a supervisor that is going down itself."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._process.pid, signal.SIGKILL)
 
+    @property
+    def was_killed(self) -> bool:
+        """Ended by a signal: llama.cpp aborted, or the system took its memory back."""
+        return (self._process.returncode or 0) < 0
+
     def why_ended(self) -> str:
-        """The reason a worker is gone, from its log or its exit status."""
+        """The reason a worker is gone: it hung, or what its log or its exit status says."""
+        if self._hung:
+            return self._hung
         code = self._process.returncode
         if code is not None and code < 0 and not self.log.reason:
             with contextlib.suppress(ValueError):
@@ -131,6 +158,7 @@ async def start_worker(config: WorkerConfig, model: str) -> Worker:
             process.stdin.write(json.dumps(_described(config, key)).encode() + b"\n")
         url = await _ready(worker, process, config, model)
         worker.client = WorkerClient(url, key)
+        worker.log.loaded()
     except BaseException:
         await asyncio.shield(asyncio.ensure_future(worker.kill()))
         raise
@@ -148,8 +176,10 @@ def _described(config: WorkerConfig, key: str) -> dict[str, object]:
         "shift": config.shift,
         "embedding": config.embedding,
         "load_mode": _MMAP if config.mmap else _NO_MMAP,
-        "checkpoints": 8,
-        "address_space": psutil.virtual_memory().total + psutil.swap_memory().total + _SPARE,
+        "kv_type": config.kv_type,
+        "flash": config.flash,
+        "checkpoints": config.checkpoints,
+        "address_space": config.address_space or psutil.virtual_memory().total + psutil.swap_memory().total + _SPARE,
     }
 
 
@@ -167,7 +197,10 @@ async def _ready(worker: Worker, process: asyncio.subprocess.Process, config: Wo
             silent = 0.0 if worker.log.lines_seen != seen else silent + _STALL_CHECK
             seen = worker.log.lines_seen
             if silent >= config.load_timeout_s:
-                raise ModelLoadFailed(model, "timed out waiting for llama-server to start - it said nothing more")
+                last = worker.log.reason or next(reversed(worker.log.tail), "it said nothing")
+                stalled = f"timed out waiting for llama-server to start - {last}"
+                worker.condemn(stalled)
+                raise ModelLoadFailed(model, stalled, advice_for(stalled), ended=False, crashed=True)
     finally:
         reading.cancel()
 
@@ -176,6 +209,7 @@ async def _address(line: bytes, worker: Worker, model: str) -> str:
     try:
         return str(json.loads(line)["url"])
     except (ValueError, KeyError, TypeError):
-        await worker.died.wait()
-        await asyncio.wait_for(asyncio.shield(worker._tasks[0]), 2)  # its last words
-        raise ModelLoadFailed(model, worker.why_ended()) from None
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(worker.ended(), _LAST_WORDS_SECONDS)
+        why = worker.why_ended()
+        raise ModelLoadFailed(model, why, advice_for(why), crashed=worker.was_killed) from None

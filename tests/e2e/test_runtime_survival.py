@@ -169,10 +169,10 @@ def test_a_store_that_cannot_be_made_is_one_clear_line(tmp_path: Path):
 
 
 def test_a_bad_setting_is_named_with_what_is_allowed(tmp_path: Path):
-    status, said = finished(tmp_path, OLLAMA_NUM_PARALLEL="many", OLLAMA_KEEP_ALIVE="5 minutes")
+    status, said = finished(tmp_path, LOUPE_RUNTIME_MEMORY="lots", OLLAMA_KV_CACHE_TYPE="q9")
     assert status != 0
     assert len(said.splitlines()) == 2
-    assert "OLLAMA_NUM_PARALLEL='many'" in said and "OLLAMA_KEEP_ALIVE='5 minutes'" in said
+    assert "LOUPE_RUNTIME_MEMORY='lots'" in said and "OLLAMA_KV_CACHE_TYPE='q9'" in said
 
 
 def test_sigterm_lets_a_running_answer_end_and_exits_with_0(server: RuntimeProcess):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.runtime.worker_log import WorkerLog
+from app.runtime.worker_log import WorkerLog, advice_for
 
 MIB = 1 << 20
 STARTER = (
@@ -43,3 +43,42 @@ def test_the_reason_is_the_first_error_and_an_assertion_goes_before_it() -> None
 def test_the_log_is_bounded_and_counts_what_it_saw() -> None:
     log = fed(*(b"x" * 5000 for _ in range(1000)))
     assert (len(log.tail), max(map(len, log.tail)), log.lines_seen) == (400, 2000, 1000)
+
+
+def test_after_the_load_only_what_ends_the_process_is_a_reason() -> None:
+    log = fed(b"0.00.1 E llama_model_load: something harmless")
+    log.loaded()
+    log.feed(b'0.09.1 E srv    operator(): got exception: {"error":{"code":400}}')
+    assert log.reason == ""
+    log.feed(b"/build/src/llama-kv-cache.cpp:99: failed to find a slot")
+    assert log.reason == "failed to find a slot"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"terminate called after throwing an instance of 'std::bad_alloc'",) * 2,
+        (b"xllamacpp.SomeError: it broke",) * 2,
+        (b"ImportError: libgomp.so.1: cannot open shared object file",) * 2,
+        (b"/a/b/ggml.c:7: GGML_ASSERT(false) failed", b"GGML_ASSERT(false) failed"),
+    ],
+)
+def test_every_kind_of_last_word_is_a_reason(line: bytes, reason: bytes) -> None:
+    assert fed(b"0.00.1 I all is well", line).reason == reason.decode()
+
+
+@pytest.mark.parametrize(
+    ("reason", "word"),
+    [
+        ("ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate buffer of size 99", "num_ctx"),
+        ("terminate called after throwing an instance of 'std::bad_alloc'", "num_ctx"),
+        ("signal: SIGKILL", "num_ctx"),
+        ("quantized V cache was requested, but this requires Flash Attention", "OLLAMA_FLASH_ATTENTION"),
+        ("error loading model: unknown model architecture: 'next'", "newer"),
+        ("timed out waiting for llama-server to start - it said nothing", "OLLAMA_LOAD_TIMEOUT"),
+        ("ModuleNotFoundError: No module named 'xllamacpp'", "install"),
+        ("GGML_ASSERT(n > 0) failed", "pull or create it again"),
+    ],
+)
+def test_a_failed_load_says_what_to_do(reason: str, word: str) -> None:
+    assert word in advice_for(reason)
