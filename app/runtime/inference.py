@@ -8,13 +8,15 @@ from contextlib import aclosing
 
 from app.core.errors import LoupeError
 from app.core.generation import Json
+from app.runtime.answering import Ended, answer
 from app.runtime.generation import Generator, Loaded
 from app.runtime.library import Library, LocalModel
+from app.runtime.preparation import Prepared, prepare, prompt_text
 from app.runtime.scheduler import Scheduler
 from app.runtime.settings import RuntimeSettings
 from app.runtime.web import Answer, Call, Stream, Whole, json_answer
 from app.runtime.worker_client import Final
-from app.wire.ollama_answers import AnswerWriter, Costs, logprobs_of
+from app.wire.ollama_answers import AnswerWriter, Costs, Said
 from app.wire.requests import decode
 
 
@@ -54,7 +56,6 @@ class _Run:
     ) -> None:
         self._generator, self._model, self._body, self._writer, self._chat = generator, model, body, writer, chat
         self._streamed = body.get("stream") is not False
-        self._top = isinstance(top := body.get("top_logprobs"), int) and top > 0
         self.late = False
 
     async def lines(self) -> AsyncGenerator[bytes | Whole, None]:
@@ -62,38 +63,35 @@ class _Run:
             if not self._body.get("messages" if self._chat else "prompt"):
                 yield Whole(self._writer.bare("load"))
                 return
-            prompt = await self._generator.prompt(loaded)
+            prepared = await prepare(loaded)
             if self._body.get("_debug_render_only") is True:
-                yield Whole(self._writer.rendered(prompt))
+                text = await prompt_text(loaded, prepared)
+                yield Whole(self._writer.rendered(text, len(prepared.images)))
                 return
             self.late = True
-            async with aclosing(self._answered(loaded, prompt)) as lines:
+            async with aclosing(self._answered(loaded, prepared)) as lines:
                 async for line in lines:
                     yield line
 
-    async def _answered(self, loaded: Loaded, prompt: str) -> AsyncGenerator[bytes | Whole, None]:
-        texts: list[str] = []
-        probabilities: list[Json] = []
-        final: Final | None = None
-        async with aclosing(self._generator.answer(loaded, prompt)) as events:
-            async for event in events:
-                texts.append(event.text)
-                if isinstance(event, Final):
-                    final = event
+    async def _answered(self, loaded: Loaded, prepared: Prepared) -> AsyncGenerator[bytes | Whole, None]:
+        gathered: list[Said] = []
+        ended: Ended | None = None
+        async with aclosing(answer(loaded, prepared)) as parts:
+            async for part in parts:
+                if isinstance(part, Ended):
+                    ended = part
                     break
-                logprobs = logprobs_of(event.probabilities, top=self._top)
                 if self._streamed:
-                    yield self._writer.piece(event.text, logprobs)
+                    yield self._writer.piece(part)
                 else:
-                    probabilities += logprobs
-        if final is None:
+                    gathered.append(part)
+        if ended is None:
             raise LoupeError("the answer has no end")
-        text = "".join(texts)
-        wanted = not self._chat and not loaded.raw
-        context = await self._generator.context(loaded, prompt + text) if wanted else []
-        said = final.text if self._streamed else text
-        reason = "length" if final.limited else "stop"
-        record = self._writer.done(said, reason, _costs(loaded, final), context, probabilities)
+        said = ended.said if self._streamed else Said.joined([*gathered, ended.said])
+        wanted = not self._chat and not loaded.raw and prepared.prompt is not None
+        context = await loaded.runner.worker.running.tokenize(f"{prepared.prompt}{ended.raw}") if wanted else []
+        reason = "length" if ended.final.limited else "stop"
+        record = self._writer.done(said, reason, _costs(loaded, ended.final), context)
         yield record if self._streamed else Whole(record)
 
 

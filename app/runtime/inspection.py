@@ -119,9 +119,7 @@ def _shown(model: LocalModel, body: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def _template(model: LocalModel) -> str:
-    if model.uses_worker_template and model.gguf is not None:
-        return model.gguf.text("tokenizer.chat_template") or PLAIN_TEMPLATE
-    return model.template_text or PLAIN_TEMPLATE
+    return (model.native and model.own_template) or model.template_text or PLAIN_TEMPLATE
 
 
 def _model_info(gguf: GgufFile, *, verbose: bool) -> dict[str, Json]:

@@ -59,6 +59,7 @@ class Launcher:
             mmap=bool(launch.use_mmap),
             load_timeout_s=self._settings.load_timeout_s,
             embedding=model.pools,
+            own_template=model.native,
             kv_type=self._settings.kv_type,
             flash=self._settings.flash,
         )

@@ -11,7 +11,18 @@ from pathlib import Path
 from app.core.errors import LoupeError, StoreError
 from app.core.generation import Json
 from app.models.gguf_file import GgufFile, read_gguf
-from app.runtime.manifests import ADAPTER, LICENSE, MESSAGES, MODEL, PARAMS, SYSTEM, TEMPLATE, Manifest
+from app.runtime.capabilities import capabilities, prefers_own_template, uses_built_in
+from app.runtime.manifests import (
+    ADAPTER,
+    LICENSE,
+    MESSAGES,
+    MODEL,
+    PARAMS,
+    PROJECTOR,
+    SYSTEM,
+    TEMPLATE,
+    Manifest,
+)
 from app.runtime.model_store import ModelStore
 from app.runtime.templates.go_errors import GoTemplateError
 from app.runtime.templates.go_template import GoTemplate
@@ -23,6 +34,7 @@ _log = logging.getLogger(__name__)
 _KEPT = 64  # models whose parsed parts are kept
 _LAST = 3  # llama.cpp's pooling types: 1 mean, 2 first token, 3 last token, 4 rank
 PLAIN_TEMPLATE = "{{ .Prompt }}"  # what Ollama shows for a model that brings none
+OWN_TEMPLATE = "tokenizer.chat_template"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +42,9 @@ class LocalModel:
     """One model of the store, read. `template` is its Go template or None; `config` is the manifest's config object.
 
     `gguf` is None where the model file cannot be read (`damage` says why), `unusable` says why a model cannot be run
-    here whatever its file; it is listed all the same.
+    here whatever its file; it is listed all the same. `own_template` is the model file's chat template ("" for none),
+    never rendered in this process; `native` says that it is what is used, in the worker, `unrendered` why the Go
+    template is not. `projector`: it came with one, which this runtime cannot use.
     """
 
     manifest: Manifest
@@ -45,6 +59,11 @@ class LocalModel:
     gguf: GgufFile | None
     damage: str = ""
     unusable: str = ""
+    own_template: str = ""
+    native: bool = False
+    unrendered: str = ""
+    projector: bool = False
+    capabilities: tuple[str, ...] = ()
 
     @property
     def name(self) -> ModelName:
@@ -60,18 +79,9 @@ class LocalModel:
         return (self.gguf.own_number("context_length") or 0) if self.gguf else 0
 
     @property
-    def has_own_template(self) -> bool:
-        return self.gguf is not None and "tokenizer.chat_template" in self.gguf.metadata
-
-    @property
-    def uses_worker_template(self) -> bool:
-        """Without a Go template that can be rendered the model file's own is used, inside the worker."""
-        return self.template is None and self.has_own_template
-
-    @property
     def pools(self) -> bool:
         """Whether the model is for embeddings."""
-        return self.gguf is not None and self.gguf.own_number("pooling_type") is not None
+        return _pools(self.gguf)
 
     @property
     def pools_last(self) -> bool:
@@ -79,14 +89,6 @@ class LocalModel:
         if self.gguf is None or self.gguf.own_number("pooling_type") != _LAST:
             return False
         return self.gguf.metadata.get(f"{self.gguf.architecture}.attention.causal") is not False
-
-    @property
-    def capabilities(self) -> tuple[str, ...]:
-        """What this runtime can do with the model, in Ollama's words."""
-        if self.pools:
-            return ("embedding",)
-        insert = self.template is not None and "suffix" in self.template.variables
-        return ("completion", "insert") if insert else ("completion",)
 
     def details(self) -> dict[str, Json]:
         """`details` of show and ps."""
@@ -132,11 +134,21 @@ class Library:
         template_text = self._text(manifest, TEMPLATE)
         messages = self._json(manifest, MESSAGES)
         parameters = self._json(manifest, PARAMS)
+        config = self._config(manifest)
+        template, unrendered = _template(template_text) if template_text else (None, "")
+        own = (gguf.text(OWN_TEMPLATE) or "") if gguf else ""
+        native = (
+            template is None
+            or bool(own)
+            and (uses_built_in(config, template_text) or prefers_own_template(own, template))
+        )
+        if unrendered:
+            _log.warning("%s: %s; %s", manifest.name.shortest, unrendered, instead(own))
         return LocalModel(
             manifest=manifest,
             path=path,
-            config=self._config(manifest),
-            template=_template(manifest, template_text),
+            config=config,
+            template=template,
             template_text=template_text,
             system=self._text(manifest, SYSTEM),
             parameters=parameters if isinstance(parameters, dict) else {},
@@ -145,6 +157,11 @@ class Library:
             gguf=gguf,
             damage=damage,
             unusable=unusable,
+            own_template=own,
+            native=native,
+            unrendered=unrendered,
+            projector=manifest.layer(PROJECTOR) is not None,
+            capabilities=capabilities(config, template, own, native=native, pools=_pools(gguf)),
         )
 
     def _config(self, manifest: Manifest) -> Mapping[str, Json]:
@@ -177,12 +194,18 @@ def _gguf(path: Path) -> tuple[GgufFile | None, str]:
         return None, error.message
 
 
-def _template(manifest: Manifest, text: str) -> GoTemplate | None:
-    """The model's Go template, or None where it has none or one outside what can be rendered (said in the log)."""
-    if not text or text == PLAIN_TEMPLATE:
-        return None
+def _pools(gguf: GgufFile | None) -> bool:
+    return gguf is not None and gguf.own_number("pooling_type") is not None
+
+
+def _template(text: str) -> tuple[GoTemplate | None, str]:
+    """A Go template, or None and why it cannot be rendered here."""
     try:
-        return parse_template(text)
+        return parse_template(text), ""
     except GoTemplateError as error:
-        _log.warning("%s: %s; the model file's own template is used", manifest.name.shortest, error.message)
-        return None
+        return None, error.message
+
+
+def instead(own_template: str) -> str:
+    """What is used where a Go template cannot be."""
+    return "the model file's own template is used" if own_template else "llama.cpp's ChatML is used"

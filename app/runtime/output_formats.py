@@ -47,11 +47,16 @@ def literal_grammar(schema: dict[str, Json]) -> str | None:
 
 def check_schema(schema: dict[str, Json]) -> None:
     """Raises `HostRefused` (400) with llama.cpp's sentence for a schema that the worker could not hold to."""
-    problem = _Checker(schema).problem()
+    problem = schema_problem(schema)
     if problem:
         text = f"Field 'json_schema': \"json_schema\": JSON schema conversion failed:\n{problem}"
         body: Json = {"error": {"code": 400, "message": text, "type": "invalid_request_error"}}
         raise HostRefused("worker", 400, _json(body))
+
+
+def schema_problem(schema: dict[str, Json]) -> str:
+    """What is wrong with a schema, or nothing."""
+    return _Checker(schema).problem()
 
 
 def _json(value: Json) -> str:

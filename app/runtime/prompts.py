@@ -6,13 +6,18 @@ Source: protocol 2.5, and the recordings generate_render, chat_render, generate_
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 from app.core.errors import BadRequest
 from app.core.generation import Json
-from app.runtime.library import LocalModel
+from app.runtime.library import PLAIN_TEMPLATE, LocalModel
 from app.runtime.templates.go_template import GoTemplate
+from app.runtime.templates.go_template import parse as parse_template
+from app.runtime.thinking import ThinkingSplitter
+from app.runtime.tool_shapes import images_of
 from app.runtime.worker_client import WorkerClient
+from app.runtime.worker_requests import template_request
 
 Message = Mapping[str, Json]
 
@@ -20,6 +25,7 @@ TOO_LONG = (
     "the prompt is longer than the context length currently available to the model; shorten the prompt, adjust the "
     "context length in settings, or use a model with a longer context length"
 )
+_PLAIN = parse_template(PLAIN_TEMPLATE)
 
 
 def generate_messages(model: LocalModel, body: Mapping[str, Json]) -> list[Message]:
@@ -28,43 +34,87 @@ def generate_messages(model: LocalModel, body: Mapping[str, Json]) -> list[Messa
     messages: list[Message] = [{"role": "system", "content": system}] if system else []
     if body.get("context") is None:
         messages += model.messages
-    return [*messages, {"role": "user", "content": body.get("prompt") or ""}]
+    asked: dict[str, Json] = {"role": "user", "content": body.get("prompt") or ""}
+    return [*messages, asked | ({"images": body["images"]} if body.get("images") else {})]
 
 
 def chat_messages(model: LocalModel, given: Sequence[Message]) -> list[Message]:
     """The model's own messages and the request's; its system prompt unless the request begins with one."""
     messages = [*model.messages, *given]
     if model.system and given[0].get("role") != "system":
-        return [{"role": "system", "content": model.system}, *messages]
+        messages = [{"role": "system", "content": model.system}, *messages]
+    if model.config.get("model_family") == "qwen3" or model.name.model == "deepseek-r1":
+        return _without_old_thinking(messages)
     return messages
 
 
-class PromptMaker:
-    """Renders messages for one model with one worker."""
+def _without_old_thinking(messages: list[Message]) -> list[Message]:
+    """Answers before the last question without the thinking that stands in their text."""
+    last = max((at for at, message in enumerate(messages) if message.get("role") == "user"), default=-1)
+    return [
+        {**message, "content": _answer_in(message)} if at < last and message.get("role") == "assistant" else message
+        for at, message in enumerate(messages)
+    ]
 
-    def __init__(self, model: LocalModel, worker: WorkerClient, num_ctx: int) -> None:
+
+def _answer_in(message: Message) -> str:
+    splitter = ThinkingSplitter("<think>", "</think>")
+    return splitter.feed(str(message.get("content") or ""))[1] + splitter.rest()[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """The messages that fit, and their prompt where it had to be made to know that."""
+
+    messages: list[Message]
+    prompt: str | None = None
+
+
+class PromptMaker:
+    """Renders messages for one model with one worker. `tools` and `think` are the request's."""
+
+    def __init__(
+        self,
+        model: LocalModel,
+        worker: WorkerClient,
+        num_ctx: int,
+        *,
+        tools: Json = None,
+        think: bool | str | None = None,
+    ) -> None:
         self._model, self._worker, self._num_ctx = model, worker, num_ctx
+        self._tools, self._think = tools, think
 
     async def render(self, messages: Sequence[Message], *, template: GoTemplate | None = None) -> str:
         """The prompt for all of `messages`. Raises `GoTemplateError`, or `HostRefused` from the worker's renderer."""
-        chosen = template or self._model.template
-        if chosen is not None:
-            return chosen.render(messages)
-        if self._model.has_own_template:
-            return self._without_bos(await self._worker.apply_template([_for_worker(m) for m in messages]))
-        return "".join(str(m.get("content") or "") for m in messages if m.get("role") in ("user", "assistant"))
+        if template is None and self._model.native and self._model.own_template:
+            bare = [{key: value for key, value in message.items() if key != "images"} for message in messages]
+            request = template_request(bare, self._tools, self._think)
+            return self._without_bos(await self._worker.apply_template(request))
+        tools = cast(list[Message] | None, self._tools)
+        chosen = template or self._model.template or _PLAIN
+        return chosen.render(messages, tools=tools, think=self._think)
 
-    async def fitting(self, messages: Sequence[Message], *, truncate: bool) -> str:
-        """The prompt of as many of the newest messages as fit; system messages and the last one always stay."""
+    async def fitting(self, messages: Sequence[Message], *, truncate: bool) -> Fitted:
+        """As many of the newest messages as fit; system messages and the last one always stay."""
         if not truncate or len(messages) == 1:
-            return await self.render(messages)
-        prompt = ""
+            return Fitted(list(messages))
+        kept, prompt = list(messages), ""
         for start in range(len(messages)):
             system = [message for message in messages[:start] if message.get("role") == "system"]
-            prompt = await self.render([*system, *messages[start:]])
-            if len(prompt) < self._num_ctx or len(await self._worker.tokenize(prompt)) <= self._num_ctx:
+            kept = [*system, *messages[start:]]
+            prompt = await self.render(kept)
+            if len(prompt.encode()) <= self._num_ctx or len(await self._worker.tokenize(prompt)) <= self._num_ctx:
                 break
-        return prompt
+        return Fitted(kept, prompt)
+
+    async def prompt(self, messages: Sequence[Message], *, truncate: bool) -> tuple[str, list[str]]:
+        """The prompt of the messages that fit, with a mark for each of their images, and those images."""
+        fitted = await self.fitting(messages, truncate=truncate)
+        images = images_of(fitted.messages)
+        if fitted.prompt is not None and not images:
+            return fitted.prompt, []
+        return await self.render(marked_images(fitted.messages)), images
 
     async def within_context(self, prompt: str, num_keep: int, *, shift: bool) -> str | list[int]:
         """`prompt`, or its tokens with a piece cut out of the middle where it fills the context.
@@ -99,6 +149,17 @@ class PromptMaker:
         return prompt.removeprefix(str(tokens[number]))
 
 
-def _for_worker(message: Message) -> Json:
-    """Only what a template reads, so that nothing of a request reaches the worker unchecked."""
-    return cast(Json, {"role": str(message.get("role") or "user"), "content": str(message.get("content") or "")})
+def marked_images(messages: Sequence[Message]) -> list[Message]:
+    """Messages whose text says where their images are: [img-0], [img-1], … where it says [img], or before it."""
+    marked: list[Message] = []
+    count = 0
+    for message in messages:
+        before, content = "", str(message.get("content") or "")
+        for _ in images_of([message]):
+            mark, count = f"[img-{count}]", count + 1
+            if "[img]" in content:
+                content = content.replace("[img]", mark, 1)
+            else:
+                before += mark
+        marked.append({**message, "content": before + content} if images_of([message]) else message)
+    return marked

@@ -37,8 +37,8 @@ class LoadedRow:
 
 
 def file_key(model: LocalModel) -> str:
-    """Two names of one model file share a runner."""
-    return str(model.path)
+    """Two names of one model file share a runner, unless only one of them uses the file's own template."""
+    return f"{model.path} {model.native}"
 
 
 class Runner:

@@ -66,6 +66,9 @@ def _parameters(config: dict[str, Any]) -> Any:
     p.n_threads_http = min(config["parallel"], _MOST_STREAMS) + 6
     p.ctx_shift = config["shift"]
     p.embedding = config["embedding"]  # pooled as the model file says
+    if not config["own_template"]:  # one that llama.cpp cannot read would stop the start, and nobody asks for it
+        p.use_jinja = False
+        p.chat_template = "chatml"
     p.load_mode = xllamacpp.llama_load_mode(config["load_mode"])
     p.cache_ram_mib = 0
     p.n_ctx_checkpoints = config["checkpoints"]

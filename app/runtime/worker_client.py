@@ -1,4 +1,4 @@
-"""What the supervisor asks of a worker over HTTP, and the events of a completion.
+"""What the supervisor asks of a worker over HTTP, and the events of a completion or a chat.
 
 Every request has a connection of its own (the worker closes a connection after a streamed answer in spite of its
 keep-alive header), and completions are always streamed: only then does a worker notice at once that nobody listens.
@@ -11,9 +11,9 @@ import binascii
 import json
 import sys
 from array import array
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -24,6 +24,7 @@ from app.core.generation import Json
 EVENT_LIMIT = 8 << 20  # bytes of one event, as Ollama bounds them
 CONNECT_SECONDS = 5.0
 SILENCE_SECONDS = 600.0  # between two events; in prefill there is one for every physical batch
+_END_OF_CHAT = b"data: [DONE]"
 STOPPED = (
     "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error, "
     "check ollama server logs for details"
@@ -32,10 +33,14 @@ STOPPED = (
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One event with text. `probabilities` as llama.cpp gives them: [{token, logprob, top_logprobs}]."""
+    """One event with text. `probabilities` as llama.cpp gives them: [{token, logprob, top_logprobs}].
+
+    `thinking` is what a chat's own parser in the worker took for thinking; a completion has none.
+    """
 
     text: str
     probabilities: list[dict[str, Any]] | None = None
+    thinking: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,18 @@ class Final:
     prompt_ns: int
     output_tokens: int
     output_ns: int
+    thinking: str = ""
+    calls: tuple[WorkerCall, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCall:
+    """A tool call that the worker's own parser found. `arguments` is JSON text as the model wrote it."""
+
+    index: int
+    id: str
+    name: str
+    arguments: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +113,9 @@ class WorkerClient:
     async def detokenize(self, tokens: list[int]) -> str:
         return str((await self._ask("/detokenize", {"tokens": list(tokens)})).get("content", ""))
 
-    async def apply_template(self, messages: list[Json]) -> str:
-        """The prompt that the model file's own chat template makes of `messages`, rendered inside the worker."""
-        return str((await self._ask("/apply-template", {"messages": messages})).get("prompt", ""))
+    async def apply_template(self, body: Mapping[str, Json]) -> str:
+        """The prompt that the model file's own chat template makes of a chat, rendered inside the worker."""
+        return str((await self._ask("/apply-template", body)).get("prompt", ""))
 
     async def embed(self, text: str, *, raw: bool) -> Vector:
         """The embedding of `text`: of length 1, or (`raw`) as the model's pooling leaves it.
@@ -154,11 +171,56 @@ class WorkerClient:
                 if event.get("error") is not None:
                     raise _in_stream(event["error"])
                 if event.get("stop"):
-                    yield _final(event)
+                    yield _final(event, event.get("content") or "", limited=event.get("stop_type") == "limit")
                     return
                 if event.get("content"):
                     yield Piece(event["content"], event.get("completion_probabilities"))
         raise GenerationFailed("worker", "an error was encountered while running the model: unexpected EOF")
+
+    async def chat(self, body: Mapping[str, Json]) -> AsyncGenerator[Piece | Final, None]:
+        """The events of one chat in the model file's own template; the rest is as for `complete`.
+
+        Tool calls come in pieces and are all in the `Final`.
+        """
+        gathered: dict[int, WorkerCall] = {}
+        async with self._sent("/v1/chat/completions", body) as response:
+            async for event in _events(response.content):
+                if event.get("error") is not None:
+                    raise GenerationFailed("worker", f"llama-server chat error: {_as_go_prints(event['error'])}")
+                choice = next(iter(event.get("choices") or ()), None)
+                if choice is None:
+                    continue
+                delta = choice.get("delta") or {}
+                _gather(gathered, delta.get("tool_calls") or ())
+                text, thinking = delta.get("content") or "", delta.get("reasoning_content") or ""
+                if choice.get("finish_reason") is not None:
+                    final = _final(event, text, limited=choice["finish_reason"] == "length")
+                    calls = tuple(gathered[index] for index in sorted(gathered))
+                    yield replace(final, thinking=thinking, calls=calls)
+                    return
+                probabilities = (choice.get("logprobs") or {}).get("content")
+                if text or thinking or probabilities:
+                    yield Piece(text, probabilities, thinking)
+        raise GenerationFailed("worker", "an error was encountered while running the model: unexpected EOF")
+
+
+def _gather(gathered: dict[int, WorkerCall], pieces: Sequence[dict[str, Any]]) -> None:
+    for piece in pieces:
+        index, function = int(piece.get("index") or 0), piece.get("function") or {}
+        before = gathered.get(index) or WorkerCall(index, "", "", "")
+        gathered[index] = WorkerCall(
+            index,
+            before.id + (piece.get("id") or ""),
+            before.name + (function.get("name") or ""),
+            before.arguments + (function.get("arguments") or ""),
+        )
+
+
+def _as_go_prints(value: Any) -> str:
+    """An error object as Go's %v shows a map: keys in order, nothing quoted."""
+    if isinstance(value, dict):
+        return f"map[{' '.join(f'{key}:{_as_go_prints(value[key])}' for key in sorted(value))}]"
+    return str(value)
 
 
 def _in_stream(error: Any) -> GenerationFailed:
@@ -175,7 +237,7 @@ async def _events(content: aiohttp.StreamReader) -> AsyncIterator[dict[str, Any]
             raise GenerationFailed("worker", "llama-server response stream event exceeded 8 MB limit")
         for line in lines:
             for prefix in (b"data: ", b"error: "):
-                if line.startswith(prefix):
+                if line.startswith(prefix) and line != _END_OF_CHAT:
                     yield _decoded(line[len(prefix) :], failed=prefix == b"error: ")
 
 
@@ -189,11 +251,11 @@ def _decoded(line: bytes, *, failed: bool) -> dict[str, Any]:
     return {"error": event} if failed and "error" not in event else event
 
 
-def _final(event: dict[str, Any]) -> Final:
+def _final(event: dict[str, Any], text: str, *, limited: bool) -> Final:
     timings = event.get("timings") or {}
     return Final(
-        text=event.get("content") or "",
-        limited=event.get("stop_type") == "limit",
+        text=text,
+        limited=limited,
         prompt_tokens=int(timings.get("cache_n", 0)) + int(timings.get("prompt_n", 0)),
         prompt_ns=int(timings.get("prompt_ms", 0.0) * 1e6),
         output_tokens=int(timings.get("predicted_n", 0)),

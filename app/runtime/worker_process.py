@@ -42,7 +42,8 @@ class WorkerConfig:
 
     `kv_type` is the type of both caches, `flash` None leaves flash attention to llama.cpp. `checkpoints` points of each
     conversation are remembered where the model cannot go back without. `address_space` in bytes is the process's limit
-    (0: what the machine has). An `embedding` worker answers with vectors, pooled as the model file says.
+    (0: what the machine has). An `embedding` worker answers with vectors, pooled as the model file says. With
+    `own_template` it renders and parses chats by the model file's own template.
     """
 
     model: Path
@@ -54,6 +55,7 @@ class WorkerConfig:
     mmap: bool
     load_timeout_s: float
     embedding: bool = False
+    own_template: bool = True
     kv_type: str = "f16"
     flash: bool | None = None
     checkpoints: int = 8
@@ -175,6 +177,7 @@ def _described(config: WorkerConfig, key: str) -> dict[str, object]:
         "threads": config.threads,
         "shift": config.shift,
         "embedding": config.embedding,
+        "own_template": config.own_template,
         "load_mode": _MMAP if config.mmap else _NO_MMAP,
         "kv_type": config.kv_type,
         "flash": config.flash,

@@ -58,6 +58,27 @@ class Costs:
         return {name: value for name, value in named.items() if value}
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What one record says: text, thinking, whole tool calls (`{"id", "function": {"index", "name", "arguments"}}`)
+    and the log-probabilities of its tokens."""
+
+    text: str = ""
+    thinking: str = ""
+    calls: tuple[Json, ...] = ()
+    logprobs: Sequence[Json] = ()
+
+    @classmethod
+    def joined(cls, parts: Sequence[Said]) -> Said:
+        """The whole answer, from what was said bit by bit."""
+        return cls(
+            "".join(part.text for part in parts),
+            "".join(part.thinking for part in parts),
+            tuple(call for part in parts for call in part.calls),
+            [logprob for part in parts for logprob in part.logprobs],
+        )
+
+
 class AnswerWriter:
     """Records of one generation of `model` (echoed as it was asked for)."""
 
@@ -67,26 +88,27 @@ class AnswerWriter:
         self._before = '","message":{"role":"assistant","content":' if chat else '","response":'
         self._after = "}" if chat else ""
 
-    def piece(self, text: str, logprobs: Sequence[Json] = ()) -> bytes:
+    def piece(self, said: Said) -> bytes:
         """One record of a stream that is not the last."""
-        more = f',"logprobs":{dumps(list(logprobs)).decode()}' if logprobs else ""
-        return f'{self._head}{timestamp()}{self._before}{quote(text)}{self._after},"done":false{more}}}'.encode()
+        more = f',"logprobs":{dumps(list(said.logprobs)).decode()}' if said.logprobs else ""
+        thought = f',"thinking":{quote(said.thinking)}' if said.thinking else ""
+        if said.calls and self._chat:
+            thought += f',"tool_calls":{dumps(list(said.calls)).decode()}'
+        text = f"{quote(said.text)}{thought}{self._after}"
+        return f'{self._head}{timestamp()}{self._before}{text},"done":false{more}}}'.encode()
 
-    def done(
-        self, text: str, reason: str, costs: Costs, context: Sequence[int] = (), logprobs: Sequence[Json] = ()
-    ) -> bytes:
+    def done(self, said: Said, reason: str, costs: Costs, context: Sequence[int] = ()) -> bytes:
         """The last record of a stream, or the whole answer."""
-        record = self._start(text) | {"done": True, "done_reason": reason}
+        record = self._start(said) | {"done": True, "done_reason": reason}
+        logprobs: dict[str, Json] = {"logprobs": list(said.logprobs)} if said.logprobs else {}
         if self._chat:
-            record |= {"logprobs": list(logprobs)} if logprobs else {}
-            return dumps(record | costs.fields())
+            return dumps(record | logprobs | costs.fields())
         record |= {"context": list(context)} if context else {}
-        record |= costs.fields()
-        return dumps(record | ({"logprobs": list(logprobs)} if logprobs else {}))
+        return dumps(record | costs.fields() | logprobs)
 
     def bare(self, reason: str) -> bytes:
         """The answer to a load or unload request."""
-        return dumps(self._start("") | {"done": True, "done_reason": reason})
+        return dumps(self._start(Said()) | {"done": True, "done_reason": reason})
 
     def rendered(self, prompt: str, images: int = 0) -> bytes:
         """The answer to `_debug_render_only`."""
@@ -95,11 +117,13 @@ class AnswerWriter:
         record |= {"message": {"role": "", "content": ""}} if self._chat else {"response": ""}
         return dumps(record | {"done": False, "_debug_info": info})
 
-    def _start(self, text: str) -> dict[str, Json]:
+    def _start(self, said: Said) -> dict[str, Json]:
         record: dict[str, Json] = {"model": self._model, "created_at": timestamp()}
-        if self._chat:
-            return record | {"message": {"role": "assistant", "content": text}}
-        return record | {"response": text}
+        thinking: dict[str, Json] = {"thinking": said.thinking} if said.thinking else {}
+        if not self._chat:
+            return record | {"response": said.text} | thinking
+        calls: dict[str, Json] = {"tool_calls": list(said.calls)} if said.calls else {}
+        return record | {"message": {"role": "assistant", "content": said.text} | thinking | calls}
 
 
 def logprobs_of(probabilities: Sequence[Mapping[str, Any]] | None, *, top: bool) -> list[Json]:

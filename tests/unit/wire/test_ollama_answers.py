@@ -7,7 +7,7 @@ from datetime import UTC, timedelta, timezone
 
 from app.wire.go_duration import FOREVER
 from app.wire.go_json import dumps
-from app.wire.ollama_answers import AnswerWriter, Costs, local_timestamp, logprobs_of, timestamp
+from app.wire.ollama_answers import AnswerWriter, Costs, Said, local_timestamp, logprobs_of, timestamp
 from tests.recordings import recording
 
 
@@ -28,9 +28,9 @@ def test_a_stream_of_generate_is_written_byte_for_byte():
     writer = AnswerWriter(recorded.request.body["model"], chat=False)
     for line, record in zip(recorded.lines, recorded.chunks, strict=True):
         if record["done"]:
-            ours = writer.done(record["response"], record["done_reason"], costs_of(record), record["context"])
+            ours = writer.done(Said(record["response"]), record["done_reason"], costs_of(record), record["context"])
         else:
-            ours = writer.piece(record["response"])
+            ours = writer.piece(Said(record["response"]))
         assert without_time(ours.decode()) == without_time(line)
 
 
@@ -39,17 +39,17 @@ def test_a_stream_of_chat_with_logprobs_is_written_byte_for_byte():
     writer = AnswerWriter(recorded.request.body["model"], chat=True)
     for line, record in zip(recorded.lines, recorded.chunks, strict=True):
         if record["done"]:
-            ours = writer.done("", record["done_reason"], costs_of(record))
+            ours = writer.done(Said(), record["done_reason"], costs_of(record))
         else:
             told = [{k: v for k, v in entry.items() if k != "bytes"} for entry in record["logprobs"]]
-            ours = writer.piece(record["message"]["content"], logprobs_of(told, top=True))
+            ours = writer.piece(Said(record["message"]["content"], logprobs=logprobs_of(told, top=True)))
         assert without_time(ours.decode()) == without_time(line)
 
 
 def test_a_whole_answer_with_logprobs_is_written_byte_for_byte():
     recorded = recording("generate_logprobs_plain")
     writer, record = AnswerWriter(recorded.request.body["model"], chat=False), recorded.body
-    ours = writer.done(record["response"], "length", costs_of(record), (), record["logprobs"])
+    ours = writer.done(Said(record["response"], logprobs=record["logprobs"]), "length", costs_of(record))
     assert without_time(ours.decode()) == without_time(recorded.text or "")
 
 
@@ -72,7 +72,7 @@ def test_load_unload_and_rendered_answers_are_written_byte_for_byte():
 
 
 def test_what_is_zero_is_left_out():
-    assert "eval_count" not in json.loads(AnswerWriter("m", chat=False).done("", "stop", Costs(total=1)))
+    assert "eval_count" not in json.loads(AnswerWriter("m", chat=False).done(Said(), "stop", Costs(total=1)))
 
 
 def test_a_token_without_text_has_no_bytes():
