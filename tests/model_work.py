@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,14 @@ SECONDS = 60.0
 
 @dataclass(slots=True)
 class Work:
-    """`paused` are the waits between tries, which take no time here; `changes` counts how often models changed."""
+    """`paused` are the waits between tries, which last while `go_on` is cleared; `changes` counts news of models."""
 
     jobs: Jobs
     models: ModelJobs
     pool: HostPool
     data: Path
-    paused: list[float]
+    paused: list[float] = field(default_factory=list)
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
     changes: int = 0
 
     async def until(self, job: JobView, check: Callable[[JobView], bool], seconds: float = SECONDS) -> JobView:
@@ -58,18 +59,19 @@ async def working(data: Path, *urls: str, start: bool = True) -> AsyncIterator[W
     """The services over hosts named one, two, …"""
     names = ("one", "two", "three")
     backends = [OllamaHttp(HostAddress(name, url)) for name, url in zip(names, urls, strict=False)]
-    pool, jobs, paused = HostPool(backends, SystemClock()), Jobs(), []
+    pool, jobs = HostPool(backends, SystemClock()), Jobs()
 
     async def pause(seconds: float) -> None:
-        paused.append(seconds)
-        await asyncio.sleep(0)
+        work.paused.append(seconds)
+        await work.go_on.wait()
 
     def changed() -> None:
         work.changes += 1
 
     data.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240  # a test may wait for its disk
     models = ModelJobs(jobs, pool, changed, Workshop(QuantizerProcess(dict(os.environ)), data), pause=pause)
-    work = Work(jobs, models, pool, data, paused)
+    work = Work(jobs, models, pool, data)
+    work.go_on.set()
     await pool.start()
     if start:
         await models.start()

@@ -207,7 +207,7 @@ class Jobs:
     def _launch(self, job_id: str) -> None:
         task = asyncio.create_task(self._run(job_id), name=f"job {self._views[job_id].key}")
         self._tasks[job_id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(job_id, None))
+        task.add_done_callback(lambda _: self._over(job_id))
 
     async def _run(self, job_id: str) -> None:
         try:
@@ -223,6 +223,11 @@ class Jobs:
             self._end(job_id, JobState.FAILED, "something broke; the log has the details")
         else:
             self._end(job_id, JobState.DONE)
+
+    def _over(self, job_id: str) -> None:
+        self._tasks.pop(job_id, None)
+        if job_id in self._views and self._views[job_id].active:  # cancelled before its first step
+            self._end(job_id, JobState.CANCELLED)
 
     def _end(self, job_id: str, state: JobState, error: str = "") -> None:
         self._until.pop(job_id, None)

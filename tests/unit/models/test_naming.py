@@ -15,6 +15,7 @@ from app.models.naming import (
     parse_name,
     read_tag,
     same_model,
+    with_level,
 )
 from app.models.tensor_types import DEFAULT_TYPES
 
@@ -142,3 +143,20 @@ def test_spellings_of_one_model_are_the_same():
     assert not same_model("x", "x:q4_0")
     assert not same_model("x", "hf.co/library/x")
     assert parse_name("hf.co/bartowski/Llama-3.2-3B-Instruct-GGUF:Q4_K_M").tag == "Q4_K_M"
+
+
+@pytest.mark.parametrize(
+    ("source", "level", "made"),
+    [
+        ("smollm2:135m-instruct-fp16", "Q5_K_M", "smollm2:135m-instruct-q5_K_M"),
+        ("llama3.2:3b-instruct-fp16", "Q8_0", "llama3.2:3b-instruct-q8_0"),
+        ("mine", "Q4_K_M", "mine:q4_K_M"),
+        ("me/mine:7b", "Q6_K", "me/mine:7b-q6_K"),
+        ("gemma3:27b-it-bf16", "Q2_K", "gemma3:27b-it-q2_K"),
+        ("hf.co/user/Model-GGUF:F16", "Q5_K_M", "hf.co/user/Model-GGUF:Q5_K_M"),
+        ("m:bf16-chat", "IQ4_XS", "m:chat-iq4_XS"),
+    ],
+)
+def test_a_quantization_is_named_by_the_convention_of_its_source(source: str, level: str, made: str) -> None:
+    assert with_level(source, level) == made
+    assert read_tag(parse_name(made).tag).label == level

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from app.core.errors import StoreError
-from app.services.jobs import JobHandle, Jobs, JobState
+from app.core.errors import BadRequest, StoreError
+from app.services.jobs import JobHandle, JobNotFound, Jobs, JobState, JobView
+from tests.fakes import FakeClock
 
 pytestmark = pytest.mark.anyio
 
@@ -75,3 +77,100 @@ async def test_finished_jobs_are_forgotten_oldest_first() -> None:
         await asyncio.sleep(0)
     keys = [view.key for view in jobs.list()]
     assert keys[0] == "79" and len(keys) <= 52
+
+
+async def test_the_rate_is_measured_and_what_was_there_before_does_not_count() -> None:
+    clock, gate = FakeClock(), asyncio.Event()
+    jobs = Jobs(clock)
+    handles: list[JobHandle] = []
+
+    async def work(handle: JobHandle) -> None:
+        handles.append(handle)
+        await gate.wait()
+
+    job = jobs.start("pull", "k", "t", work, host="one", model="m:latest")
+    await asyncio.sleep(0)
+    for second in range(5):
+        handles[0].progress(5000 + 100 * second, 10_000, "Downloading", moved=100 * second)
+        clock.advance(1.0)
+    view = jobs.get(job.id)
+    assert (view.rate, view.eta, view.host, view.model) == (100.0, 46.0, "one", "m:latest")
+    handles[0].say("Connection lost")
+    assert (jobs.get(job.id).rate, jobs.get(job.id).eta, jobs.get(job.id).completed) == (None, None, 5400)
+    handles[0].progress(5400, 10_000, "Downloading")
+    assert jobs.get(job.id).rate is None  # one telling is no measurement
+    await jobs.stop()
+
+
+async def test_a_step_that_counts_nothing_counts_its_time_down() -> None:
+    clock, gate = FakeClock(), asyncio.Event()
+    jobs = Jobs(clock)
+
+    async def work(handle: JobHandle) -> None:
+        handle.say("the host quantizes")
+        handle.expect(30.0)
+        await gate.wait()
+
+    job = jobs.start("make", "k", "t", work)
+    await asyncio.sleep(0)
+    clock.advance(12.0)
+    assert jobs.get(job.id).eta == 18.0
+    clock.advance(60.0)
+    assert jobs.get(job.id).eta == 0.0
+    await jobs.cancel(job.id)
+    assert jobs.get(job.id).eta is None and jobs.get(job.id).ended_at == clock.now()
+
+
+async def test_watchers_get_every_job_once_and_then_what_changed() -> None:
+    jobs, gate = Jobs(), asyncio.Event()
+
+    async def work(handle: JobHandle) -> None:
+        await gate.wait()
+
+    first = jobs.start("x", "first", "t", work)
+    second = jobs.start("x", "second", "t", work)
+    watching = jobs.watch()
+    assert [view.id for view in await anext(watching)] == [first.id, second.id]
+    await jobs.cancel(second.id)
+    assert [(view.id, view.state) for view in await anext(watching)] == [(second.id, JobState.CANCELLED)]
+    await watching.aclose()
+    await jobs.stop()
+
+
+async def test_a_job_that_was_interrupted_is_gone_on_with_or_given_up() -> None:
+    jobs, ran, given_up = Jobs(), [], []
+
+    async def work(handle: JobHandle) -> None:
+        ran.append(handle)
+
+    async def dismissed() -> None:
+        given_up.append(1)
+
+    old = JobView("", "pull", "k", "Getting m", JobState.RUNNING, 5.0)
+    one = jobs.restore(old, work, dismissed)
+    two = jobs.restore(replace(old, key="other"), work, dismissed)
+    assert one.state is JobState.INTERRUPTED and not one.active and ran == []
+    jobs.retry(one.id)
+    while jobs.get(one.id).active:
+        await asyncio.sleep(0)
+    assert jobs.get(one.id).state is JobState.DONE and len(ran) == 1
+    await jobs.cancel(two.id)
+    assert jobs.get(two.id).state is JobState.CANCELLED and given_up == [1]
+    with pytest.raises(BadRequest, match="is done"):
+        jobs.retry(one.id)
+    with pytest.raises(JobNotFound):
+        jobs.get("999")
+
+
+async def test_a_new_start_takes_the_place_of_what_failed_under_the_same_key() -> None:
+    jobs = Jobs()
+
+    async def fails(handle: JobHandle) -> None:
+        raise StoreError("the disk is full")
+
+    first = jobs.start("pull", "k", "t", fails)
+    while jobs.get(first.id).active:
+        await asyncio.sleep(0)
+    jobs.start("pull", "k", "t", fails)
+    assert len(jobs.list()) == 1
+    await jobs.stop()
