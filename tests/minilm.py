@@ -6,6 +6,7 @@ WordPiece vocabulary whose words begin with a low line block (U+2581) and whose 
 
     minilm_gguf()     the file, made once and kept beside the starter's
     with_nan(…)       the same, with a word that has no numbers
+    ranking(…)        the same, made out to be for ranking
     pooling_last(…)   a chat model's file turned into one for embeddings
     install(…)        any of them, on a runtime of a test
 """
@@ -36,7 +37,7 @@ FILE_SHA256 = "2b3bc04b4333f0d12650f52ac587926f9ab46f5dbcfbb6ea9e9d937f9170d042"
 CONTEXT, WIDTH, LAYERS = 512, 384, 6
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _NORMAL, _CONTROL = 1, 3  # token types
-_MEAN, _LAST = 1, 3  # pooling types
+_MEAN, _LAST, _RANK = 1, 3, 4  # pooling types
 _F16 = 1  # general.file_type
 _NAMES = {
     "embeddings.word_embeddings": "token_embd",
@@ -167,6 +168,16 @@ def with_nan(target: Path, token: int) -> Path:
     with target.open("r+b") as file:
         file.seek(words.offset + token * WIDTH * 2)
         file.write(b"\x00\x7e" * WIDTH)  # NaN in F16
+    return target
+
+
+def ranking(target: Path) -> Path:
+    """The same model, made out to rank pairs of texts."""
+    shutil.copyfile(minilm_gguf(), target)
+    entry = read_gguf(target).metadata.entry("bert.pooling_type")
+    with target.open("r+b") as file:
+        file.seek(entry.value)
+        file.write(_RANK.to_bytes(4, "little"))
     return target
 
 

@@ -31,6 +31,7 @@ from app.wire.ollama_answers import Costs
 from app.wire.requests import decode
 
 NO_EMBEDDINGS = "This server does not support embeddings. Start it with `--embeddings`"
+RANKS = "{} ranks pairs of texts and gives no embeddings; use a model whose pooling type is not rank"
 NOT_FINITE = "embedding contains NaN or Inf values"
 ANSWER_LIMIT = 512 << 20  # bytes of one answer; Ollama has no limit, and this machine's memory has one
 _NUMBER_BYTES = 12  # what one number of a vector takes in an answer
@@ -113,8 +114,11 @@ class _Loaded:
     num_batch: int
 
     def check_use(self, *, status: int) -> None:
+        """Raises what a worker without embeddings says; and of a model that ranks, whose numbers are no vector."""
         if not self.model.pools:
             raise HostRefused("worker", status, NO_EMBEDDINGS)
+        if self.model.ranks:
+            raise HostRefused("worker", status, RANKS.format(self.model.name.shortest))
 
     def check_size(self, count: int) -> None:
         """Raises `BadRequest` for more inputs than one answer can hold."""

@@ -32,7 +32,7 @@ from app.wire.model_names import ModelName
 
 _log = logging.getLogger(__name__)
 _KEPT = 64  # models whose parsed parts are kept
-_LAST = 3  # llama.cpp's pooling types: 1 mean, 2 first token, 3 last token, 4 rank
+_LAST, _RANK = 3, 4  # pooling types
 PLAIN_TEMPLATE = "{{ .Prompt }}"  # what Ollama shows for a model that brings none
 OWN_TEMPLATE = "tokenizer.chat_template"
 
@@ -79,16 +79,26 @@ class LocalModel:
         return (self.gguf.own_number("context_length") or 0) if self.gguf else 0
 
     @property
+    def pooling(self) -> int | None:
+        """llama.cpp's pooling type: 0 none, 1 mean, 2 first token, 3 last token, 4 rank; None is no embedding model."""
+        return _pooling(self.gguf)
+
+    @property
     def pools(self) -> bool:
         """Whether the model is for embeddings."""
-        return _pools(self.gguf)
+        return self.pooling is not None
 
     @property
     def pools_last(self) -> bool:
         """Whether an embedding is that of the last token, which has seen all before it: input may come in parts."""
-        if self.gguf is None or self.gguf.own_number("pooling_type") != _LAST:
+        if self.gguf is None or self.pooling != _LAST:
             return False
         return self.gguf.metadata.get(f"{self.gguf.architecture}.attention.causal") is not False
+
+    @property
+    def ranks(self) -> bool:
+        """Whether the model gives a score for a pair of texts, and no vector for one."""
+        return self.pooling == _RANK
 
     def details(self) -> dict[str, Json]:
         """`details` of show and ps."""
@@ -161,7 +171,7 @@ class Library:
             native=native,
             unrendered=unrendered,
             projector=manifest.layer(PROJECTOR) is not None,
-            capabilities=capabilities(config, template, own, native=native, pools=_pools(gguf)),
+            capabilities=capabilities(config, template, own, native=native, pools=_pooling(gguf) is not None),
         )
 
     def _config(self, manifest: Manifest) -> Mapping[str, Json]:
@@ -194,8 +204,8 @@ def _gguf(path: Path) -> tuple[GgufFile | None, str]:
         return None, error.message
 
 
-def _pools(gguf: GgufFile | None) -> bool:
-    return gguf is not None and gguf.own_number("pooling_type") is not None
+def _pooling(gguf: GgufFile | None) -> int | None:
+    return gguf.own_number("pooling_type") if gguf is not None else None
 
 
 def _template(text: str) -> tuple[GoTemplate | None, str]:

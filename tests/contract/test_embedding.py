@@ -7,6 +7,7 @@ import json
 import math
 import operator
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ import ollama
 import psutil
 import pytest
 
-from tests.minilm import CONTEXT, WIDTH, install, minilm_gguf, pooling_last, with_nan
-from tests.runtime_process import ROOT, Reply, RuntimeProcess, runtime
+from tests.minilm import CONTEXT, WIDTH, install, minilm_gguf, pooling_last, ranking, with_nan
+from tests.runtime_process import ROOT, Connection, Reply, RuntimeProcess, runtime
 from tests.served import wait_for
 from tests.starter_cache import variant_gguf
 
@@ -223,22 +224,37 @@ def test_it_is_unloaded_by_generate_and_by_a_keep_alive_of_zero(server: RuntimeP
 # other models
 
 
-def test_numbers_that_are_none_are_an_error_and_others_go_on(server: RuntimeProcess, tmp_path: Path):
-    install(server, "broken", with_nan(tmp_path / "broken.gguf", NAN_WORD))
+@contextmanager
+def installed(server: RuntimeProcess, name: str, gguf: Path) -> Iterator[None]:
+    """A model for one test; afterwards neither it nor its worker is there."""
+    install(server, name, gguf)
     try:
+        yield
+    finally:
+        server.send("POST", "/api/generate", {"model": name, "keep_alive": 0})
+        server.send("DELETE", "/api/delete", {"model": name})
+
+
+def test_numbers_that_are_none_are_an_error_and_others_go_on(server: RuntimeProcess, tmp_path: Path):
+    with installed(server, "broken", with_nan(tmp_path / "broken.gguf", NAN_WORD)):
         asked = {"model": "broken", "input": ["a horse", "a zebra"]}
         reply = server.send("POST", "/api/embed", asked)
         assert (reply.status, reply.json) == (400, {"error": "embedding contains NaN or Inf values"})
         assert server.send("POST", "/api/embed", asked | {"input": "a horse"}).status == 200
         legacy = server.send("POST", "/api/embeddings", {"model": "broken", "prompt": "a zebra"})
         assert (legacy.status, legacy.json) == (500, {"error": "embedding contains NaN or Inf values"})
-    finally:
-        server.send("DELETE", "/api/delete", {"model": "broken"})
+
+
+def test_a_model_that_ranks_gives_no_vectors_and_says_so(server: RuntimeProcess, tmp_path: Path):
+    with installed(server, "ranker", ranking(tmp_path / "ranker.gguf")):
+        reply = server.send("POST", "/api/embed", {"model": "ranker", "input": SKY})
+        assert reply.status == 501 and "ranker:latest ranks pairs of texts" in reply.json["error"]
+        legacy = server.send("POST", "/api/embeddings", {"model": "ranker", "prompt": SKY})
+        assert (legacy.status, legacy.json) == (500, reply.json)
 
 
 def test_a_model_whose_last_token_speaks_takes_long_input_in_parts(server: RuntimeProcess, tmp_path: Path):
-    install(server, "last", pooling_last(variant_gguf("q4_0"), tmp_path / "last.gguf"))
-    try:
+    with installed(server, "last", pooling_last(variant_gguf("q4_0"), tmp_path / "last.gguf")):
         text = "The quick brown fox jumps over the lazy dog. " * 20  # two batches
         asked = {"model": "last", "input": [text + "It is a red fox.", text + "It was a red fox.", "Stocks fell."]}
         reply = server.send("POST", "/api/embed", asked)
@@ -246,54 +262,50 @@ def test_a_model_whose_last_token_speaks_takes_long_input_in_parts(server: Runti
         assert reply.json["prompt_eval_count"] > 400
         assert cosine(alike, other) > cosine(alike, far)
         assert server.send("POST", "/api/show", {"model": "last"}).json["capabilities"] == ["embedding"]
-    finally:
-        server.send("DELETE", "/api/delete", {"model": "last"})
 
 
 # leaving, dying, together
 
 
-def long_work(server: RuntimeProcess) -> Any:
-    """A request of minutes, under way."""
+@contextmanager
+def long_work(server: RuntimeProcess) -> Iterator[Connection]:
+    """A request of minutes, under way; left at the end."""
+    embed(server, SKY)
     connection = server.start("/api/embed", {"model": MODEL, "input": ["a few words and a few more " * 70] * 2000})
-    wait_for("the worker to compute", lambda: busy(server.one_worker()))
-    return connection
+    try:
+        wait_for("the worker to compute", lambda: busy(server.one_worker()))
+        yield connection
+    finally:
+        connection.close()
 
 
 def busy(process: psutil.Process) -> bool:
-    """Whether it has used the processor for most of a tenth of a second, or is gone."""
+    """Whether it uses the processor at all, be there little of it; an idle worker uses none."""
     try:
-        return process.cpu_percent(interval=0.2) > 20
+        return process.cpu_percent(interval=0.5) > 0
     except psutil.NoSuchProcess:
         return False
 
 
 def test_a_client_that_leaves_takes_its_inputs_along(server: RuntimeProcess):
-    embed(server, SKY)
-    connection = long_work(server)
-    connection.close()
+    with long_work(server):
+        pass
     wait_for("the worker to rest", lambda: not busy(server.one_worker()))
     assert len(vectors(embed(server, SKY))) == 1
 
 
 def test_another_clients_short_text_does_not_wait_for_a_long_batch(server: RuntimeProcess):
-    embed(server, SKY)
-    connection = long_work(server)
-    try:
+    with long_work(server):
         assert len(vectors(embed(server, SKY))) == 1
         wait_for("the long one to go on", lambda: busy(server.one_worker()))
-    finally:
-        connection.close()
     wait_for("the worker to rest", lambda: not busy(server.one_worker()))
 
 
 def test_a_worker_that_dies_is_one_clear_error_and_the_next_request_is_answered(server: RuntimeProcess):
-    embed(server, SKY)
-    connection = long_work(server)
-    server.one_worker().kill()
-    answer = connection.getresponse()
-    said = json.loads(answer.read())["error"]
-    connection.close()
+    with long_work(server) as connection:
+        server.one_worker().kill()
+        answer = connection.getresponse()
+        said = json.loads(answer.read())["error"]
     assert answer.status == 500 and "unexpectedly stopped" in said
     assert len(vectors(embed(server, SKY))) == 1
 
