@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from tests.http_target import Reply
-from tests.recordings import Recording, names
+from tests.recordings import Recording
 
 # Header: why it is not compared. All others that were recorded must be equal.
 HEADERS_LEFT_OUT = {
@@ -63,7 +63,7 @@ MEASURED: dict[str, str] = {
     ),
     **dict.fromkeys(("pull_ok", "pull_cut", "pull_wrong", "pull_before_again", "pull_again"), _TICKS),
     "chat_derived": _SAMPLED.format("temperature 0.1"),
-    "v1_messages": _SAMPLED.format("temperature 1"),
+    "v1_messages": _SAMPLED.format("temperature 0.8"),
 }  # fmt: skip
 _SAMPLED_KEYS = {
     "chat_derived": {"content", "eval_count", "done_reason"},
@@ -71,7 +71,9 @@ _SAMPLED_KEYS = {
 }
 
 # Case: why it is not played.
-NOT_PLAYED: dict[str, str] = dict.fromkeys(names("v1_*"), "the OpenAI and Anthropic dialects come next")
+NOT_PLAYED: dict[str, str] = {
+    "v1_chat_schema": "the white space that a schema allows is the worker's, and not yet llama.cpp's own",
+}
 
 
 def check(recorded: Recording, reply: Reply) -> None:

@@ -10,6 +10,7 @@ from importlib.metadata import version as installed_version
 from app import __version__
 from app.core.errors import LoupeError
 from app.runtime import guards
+from app.runtime.dialects import MODELS, Dialects, presented
 from app.runtime.embedding import Embedding
 from app.runtime.inference import Inference
 from app.runtime.inspection import Inspection
@@ -32,6 +33,7 @@ from app.runtime.web import (
     error_answer,
     unless_client_leaves,
 )
+from app.wire.dialects import Endpoint
 
 _log = logging.getLogger(__name__)
 _TEXT = "text/plain"
@@ -59,6 +61,9 @@ class Supervisor:
         self._inspection = Inspection(library, self.scheduler)
         self._management = Management(library, self._puller, prune=not settings.no_prune)
         self._bodies = Bodies()
+        run = self._inference
+        native: dict[Endpoint, Handler] = {"chat": run.chat, "generate": run.generate, "embed": self._embedding.embed}
+        self._dialects = Dialects(native, self._inspection.tags, self._inspection.show)
         self._server = (b"server", server_header().encode())
         self._routes, self._prefixes = self._table()
 
@@ -85,7 +90,11 @@ class Supervisor:
             "/api/push": {"POST": change.push},
             "/api/create": {"POST": change.create},
         }
-        return routes, {UPLOADS: {"HEAD": change.has_blob, "POST": change.put_blob}}
+        routes |= self._dialects.routes()
+        return routes, {
+            UPLOADS: {"HEAD": change.has_blob, "POST": change.put_blob},
+            MODELS: {"GET": self._dialects.model},
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -112,8 +121,9 @@ class Supervisor:
         if (exact := self._routes.get(path)) is not None:
             return exact, ""
         for prefix, methods in self._prefixes.items():
-            if path.startswith(prefix) and "/" not in path[len(prefix) :]:
-                return methods, path[len(prefix) :]
+            tail = path.removeprefix(prefix)
+            if tail not in ("", path) and "/" not in tail:
+                return methods, tail
         return None, ""
 
     def _refused(self, method: str, headers: dict[str, str], methods: dict[str, Handler] | None) -> Answer | None:
@@ -150,7 +160,8 @@ class Supervisor:
             else:
                 await work()
         except LoupeError as error:
-            await responder.answer(error_answer(error))
+            told = presented(call.path, error) if call.path.startswith("/v1/") else error_answer(error)
+            await responder.answer(told)
         except Exception:
             _log.exception("%s %s failed", call.method, call.path)
             if not responder.started:  # as Ollama's recovery: a status and no body

@@ -66,12 +66,24 @@ class Whole:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class StreamForm:
+    """How a stream is framed: its type, what ends a line, and how an error is told before and after its beginning."""
+
+    content_type: str
+    line_end: bytes
+    refusal: Callable[[LoupeError, bool], Answer]  # and whether the error was late
+    failure: Callable[[LoupeError], bytes]
+    headers: tuple[tuple[str, str], ...] = ()
+
+
 @dataclass(slots=True)
 class Stream:
     """Lines to be sent as they come. `late` is set once errors belong to the stream rather than to the request."""
 
     lines: AsyncGenerator[bytes | Whole, None]
     late: Callable[[], bool] = field(default=lambda: True)
+    form: StreamForm = field(default_factory=lambda: NDJSON_FORM)
 
 
 Handler = Callable[[Call], Awaitable[Answer | Stream]]
@@ -86,6 +98,14 @@ def error_answer(error: LoupeError, content_type: str = JSON) -> Answer:
     if isinstance(error, BodyTooSlow):
         headers = (("connection", "close"),)  # what still comes is no request
     return Answer(int(error.status), error_body(error.message), content_type, headers)
+
+
+NDJSON_FORM: StreamForm = StreamForm(
+    NDJSON,
+    b"\n",
+    lambda error, late: error_answer(error, STREAM_ERROR if late else JSON),
+    lambda error: error_body(error.message) + b"\n",
+)
 
 
 class BodyTooSlow(BadRequest):
@@ -159,6 +179,7 @@ class Responder:
         await self._send({"type": "http.response.body", "body": b"" if self._head else answer.body})
 
     async def stream(self, stream: Stream) -> None:
+        form = stream.form
         try:
             async with aclosing(stream.lines) as lines:
                 async for line in lines:
@@ -166,16 +187,15 @@ class Responder:
                         await self.answer(json_answer(line.body))
                         return
                     if not self.started:
-                        await self._start(200, NDJSON, (), None)
-                    await self._send({"type": "http.response.body", "body": line + b"\n", "more_body": True})
+                        await self._start(200, form.content_type, form.headers, None)
+                    await self._send({"type": "http.response.body", "body": line + form.line_end, "more_body": True})
         except LoupeError as error:
             if not self.started:
-                await self.answer(error_answer(error, STREAM_ERROR if stream.late() else JSON))
+                await self.answer(form.refusal(error, stream.late()))
                 return
-            line = error_body(error.message)
-            await self._send({"type": "http.response.body", "body": line + b"\n", "more_body": True})
+            await self._send({"type": "http.response.body", "body": form.failure(error), "more_body": True})
         if not self.started:
-            await self._start(200, NDJSON, (), None)
+            await self._start(200, form.content_type, form.headers, None)
         await self._send({"type": "http.response.body", "body": b""})
 
     async def _start(

@@ -131,7 +131,7 @@ def parse_tags(data: bytes, host: str = "") -> tuple[ModelInfo, ...]:
             name=_text(row.get("name")) or _text(row.get("model")),
             digest=_text(row.get("digest")).removeprefix("sha256:"),
             size=_int(row.get("size")),
-            modified_at=_time(row.get("modified_at")),
+            modified_at=moment(row.get("modified_at")),
             details=_details(row.get("details")),
             capabilities=_texts(row.get("capabilities")),
             remote_host=_text(row.get("remote_host")),
@@ -148,7 +148,7 @@ def parse_ps(data: bytes, host: str = "") -> tuple[LoadedModel, ...]:
             digest=_text(row.get("digest")).removeprefix("sha256:"),
             size=_int(row.get("size")),
             size_vram=_int(row.get("size_vram")),
-            expires_at=_time(row.get("expires_at")),
+            expires_at=moment(row.get("expires_at")),
             context_length=_int(row.get("context_length")),
         )
         for row in _rows(data, host)
@@ -261,13 +261,13 @@ def _int(value: Json) -> int:
     return int(value) if finite and isinstance(value, int | float) else 0
 
 
-def _time(value: Json) -> datetime:
+def moment(value: Json) -> datetime:
     """RFC 3339 with up to nine fractional digits, in the host's own offset (Python keeps six)."""
     try:
-        moment = datetime.fromisoformat(_text(value))
+        read = datetime.fromisoformat(_text(value))
     except ValueError:
         return NEVER
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return read if read.tzinfo else read.replace(tzinfo=UTC)
 
 
 def _shown(data: bytes) -> str:

@@ -170,18 +170,29 @@ def loads(data: bytes | str) -> Json:
     Bad UTF-8 becomes U+FFFD. Raises `JsonError`: `empty` when there is no value at all, else with Go's sentence (or
     ours, for one of more than `MAX_MARKS` values: every value costs fifty times its bytes).
     """
-    text = data if isinstance(data, str) else data.decode("utf-8", "replace")
+    return _first(data if isinstance(data, str) else data.decode("utf-8", "replace"))[0]
+
+
+def loads_whole(text: str) -> Json:
+    """The JSON value that all of `text` is (as Go's Unmarshal). Raises `JsonError`."""
+    value, end = _first(text)
+    if text[end:].strip(" \t\r\n"):
+        raise JsonError("there is more than one JSON value")
+    return value
+
+
+def _first(text: str) -> tuple[Json, int]:
     start = len(text) - len(text.lstrip(" \t\r\n"))
     if start == len(text):
         raise JsonError("EOF", empty=True)
     _check_structure(text)
     try:
-        value, _ = _decoder.raw_decode(text, start)
+        value, end = _decoder.raw_decode(text, start)
     except json.JSONDecodeError:
         raise JsonError(explain(text)) from None
     except RecursionError:
         raise JsonError("exceeded max depth") from None
-    return _mended(value) if "\\u" in text else cast(Json, value)
+    return (_mended(value) if "\\u" in text else cast(Json, value)), end
 
 
 def _check_structure(text: str) -> None:

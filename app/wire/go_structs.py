@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from app.core.errors import BadRequest
 from app.core.generation import Json
 from app.wire.go_json import number
 
 Decode = Callable[[Json], None]
+
+_NAMED_SLICES = {"api.Tools": "[]api.Tool"}
+_FLOAT32_LIMIT = 3.4028235677973366e38  # the first magnitude that rounds to infinity
 
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/\r\n]")
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -26,14 +29,19 @@ _DROP = {ord(character): None for character in _ALPHABET}
 class GoStructs:
     """The struct tables, the types with their own decoder, and what decodes an object with them.
 
-    structs: Go type name -> {key: Go type}; aliased: structs whose own decoder reports errors at once;
-    custom: Go type name -> check that raises `BadRequest`.
+    structs: Go type name without its package -> {key: Go type}, and structs without a name under their whole Go type
+    ("struct { … }"); aliased: structs whose own decoder reports errors at once; custom: Go type name -> check that
+    raises `BadRequest`; package: where Go has the outermost structs.
     """
 
     def __init__(
-        self, structs: Mapping[str, Mapping[str, str]], aliased: frozenset[str], custom: Mapping[str, Decode]
+        self,
+        structs: Mapping[str, Mapping[str, str]],
+        aliased: frozenset[str],
+        custom: Mapping[str, Decode],
+        package: str = "api",
     ) -> None:
-        self._structs, self._aliased, self._custom = structs, aliased, custom
+        self._structs, self._aliased, self._custom, self._package = structs, aliased, custom, package
         self._folded = {name: {key.casefold(): key for key in fields} for name, fields in structs.items()}
 
     def decode(self, struct: str, value: Json) -> dict[str, Json]:
@@ -44,9 +52,17 @@ class GoStructs:
         if value is None:
             return {}
         if not isinstance(value, dict):
-            raise BadRequest(f"json: cannot unmarshal {_kind(value)} into Go value of type api.{struct}")
+            shown = struct if _is_nameless(struct) else f"{self._package}.{struct}"
+            raise BadRequest(f"json: cannot unmarshal {kind_of(value)} into Go value of type {shown}")
         run = _Run()
         decoded = self._object(struct, value, run, ())
+        run.finish()
+        return decoded
+
+    def decode_at(self, expected: str, value: Json, struct: str, path: tuple[str, ...]) -> Json:
+        """`value` as the Go type `expected`, errors told under `struct` and `path`: what a type's own decoder reads."""
+        run = _Run(shown_as=struct)
+        decoded = self._value(expected, value, run, _Place(struct, path))
         run.finish()
         return decoded
 
@@ -57,7 +73,9 @@ class GoStructs:
             key = given if given in fields else folded.get(given.casefold(), given)
             expected = fields.get(key)
             if expected is not None:
-                member = self._value(expected, member, run, _Place(run.shown_as or struct, (*path, key)))
+                name = "" if _is_nameless(struct) else struct
+                shown = name if run.shown_as is None else run.shown_as
+                member = self._value(expected, member, run, _Place(shown, (*path, key)))
             decoded[key] = member
         return decoded
 
@@ -68,36 +86,37 @@ class GoStructs:
             self._custom[expected](value)
         elif expected == "api.ImageData":
             _bytes(value, run, place)
-        elif expected.startswith("[]"):
+        elif expected.startswith("[]") or expected in _NAMED_SLICES:
             return self._array(expected, value, run, place)
         elif expected.startswith("map["):
             self._map(expected, value, run, place)
-        elif expected.startswith("api."):
-            return self._nested(expected[4:], value, run, place)
+        elif (struct := expected if _is_nameless(expected) else expected.partition(".")[2]) in self._structs:
+            return self._nested(struct, expected, value, run, place)
         else:
             _scalar(expected, value, run, place)
         return value
 
-    def _nested(self, struct: str, value: Json, run: _Run, place: _Place) -> Json:
+    def _nested(self, struct: str, expected: str, value: Json, run: _Run, place: _Place) -> Json:
         alias = struct in self._aliased
         inner = _Run(shown_as=place.struct) if alias else run
         if isinstance(value, dict):
             value = self._object(struct, value, inner, place.path)
         else:
-            inner.wrong(_kind(value), place, "api.Alias" if alias else f"api.{struct}")
+            inner.wrong(kind_of(value), place, "api.Alias" if alias else expected)
         if alias:
             inner.finish()
         return value
 
     def _array(self, expected: str, value: Json, run: _Run, place: _Place) -> Json:
         if not isinstance(value, list):
-            run.wrong(_kind(value), place, "api.Tools" if expected == "[]api.Tool" else expected)
+            run.wrong(kind_of(value), place, expected)
             return value
-        return [self._value(expected[2:], member, run, place) for member in value]
+        member_type = _NAMED_SLICES.get(expected, expected)[2:]
+        return [self._value(member_type, member, run, place) for member in value]
 
     def _map(self, expected: str, value: Json, run: _Run, place: _Place) -> None:
         if not isinstance(value, dict):
-            run.wrong(_kind(value), place, expected)
+            run.wrong(kind_of(value), place, expected)
         elif expected == "map[string]string":
             for member in value.values():
                 self._value("string", member, run, place)
@@ -121,14 +140,19 @@ class _Run:
     def wrong(self, kind: str, place: _Place, expected: str) -> None:
         field = f"{place.struct}.{'.'.join(place.path)}"
         text = f"json: cannot unmarshal {kind} into Go struct field {field} of type {expected}"
-        self.saved = self.saved or BadRequest(text, place.path[0])
+        self.saved = self.saved or BadRequest(text, place.path[0] if place.path else None)
 
     def finish(self) -> None:
         if self.saved is not None:
             raise self.saved
 
 
-def _kind(value: Json) -> str:
+def _is_nameless(struct: str) -> bool:
+    return struct.startswith("struct {")
+
+
+def kind_of(value: Json) -> str:
+    """What Go's sentences call a JSON value that is not null."""
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, int | float):
@@ -136,11 +160,21 @@ def _kind(value: Json) -> str:
     return "string" if isinstance(value, str) else "array" if isinstance(value, list) else "object"
 
 
+def go_type(value: Json) -> str:
+    """The Go type of a decoded JSON value, as `%T` prints it."""
+    names = {bool: "bool", int: "float64", float: "float64", str: "string", list: "[]interface {}"}
+    return "<nil>" if value is None else names.get(type(value), "map[string]interface {}")
+
+
 def _scalar(expected: str, value: Json, run: _Run, place: _Place) -> None:
-    kind = _kind(value)
-    wanted = {"string": "string", "bool": "bool", "int": "number"}[expected]
+    kind = kind_of(value)
+    wanted = {"string": "string", "bool": "bool"}.get(expected, "number")
     if kind != wanted:
         run.wrong(kind, place, expected)
+    elif expected == "float64" or (expected == "float32" and abs(cast(float, value)) < _FLOAT32_LIMIT):
+        return
+    elif expected == "float32":
+        run.wrong(f"number {number(float(cast(float, value)))}", place, expected)
     elif isinstance(value, float) or isinstance(value, int) and abs(value) >= 2**63:
         run.wrong(f"number {number(value) if isinstance(value, float) else value}", place, expected)
 
@@ -148,7 +182,7 @@ def _scalar(expected: str, value: Json, run: _Run, place: _Place) -> None:
 def _bytes(value: Json, run: _Run, place: _Place) -> None:
     """Base64 bytes: standard alphabet, padded, line breaks ignored (Go's base64.StdEncoding)."""
     if not isinstance(value, str):
-        run.wrong(_kind(value), place, "api.ImageData")
+        run.wrong(kind_of(value), place, "api.ImageData")
         return
     wrong = corrupt_base64_at(value)
     if wrong is not None and run.saved is None:

@@ -29,12 +29,18 @@ _TRANSFER = {
     "model": "string", "insecure": "bool", "username": "string", "password": "string", "stream": "bool",
     "name": "string",
 }  # fmt: skip
+TOOL_STRUCTS: dict[str, dict[str, str]] = {
+    "Tool": {"type": "string", "items": "any", "function": "api.ToolFunction"},
+    "ToolFunction": {"name": "string", "description": "string", "parameters": "api.ToolFunctionParameters"},
+    "ToolFunctionParameters": {"type": "string", "$defs": "any", "items": "any", "required": "[]string",
+                               "properties": "any"},
+}  # fmt: skip
 _STRUCTS: dict[str, dict[str, str]] = {
     "GenerateRequest": _RUN | {
         "prompt": "string", "suffix": "string", "system": "string", "template": "string", "context": "[]int",
         "raw": "bool", "images": "[]api.ImageData",
     },
-    "ChatRequest": _RUN | {"messages": "[]api.Message", "tools": "[]api.Tool"},
+    "ChatRequest": _RUN | {"messages": "[]api.Message", "tools": "api.Tools"},
     "EmbedRequest": {
         "model": "string", "input": "any", "keep_alive": "api.Duration", "truncate": "bool", "dimensions": "int",
         "options": _OPTIONS,
@@ -62,9 +68,7 @@ _STRUCTS: dict[str, dict[str, str]] = {
     },
     "ToolCall": {"id": "string", "function": "api.ToolCallFunction"},
     "ToolCallFunction": {"index": "int", "name": "string", "arguments": _OPTIONS},
-    "Tool": {"type": "string", "items": "any", "function": "api.ToolFunction"},
-    "ToolFunction": {"name": "string", "description": "string", "parameters": "any"},
-}  # fmt: skip
+} | TOOL_STRUCTS  # fmt: skip
 
 
 class UnusableSetting(BadRequest):
