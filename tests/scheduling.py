@@ -178,6 +178,7 @@ def a_model(name: str, *, file: str = "", installed: float = 0.0, family: str = 
     return LocalModel(
         manifest=manifest, path=Path(file or name), config={"model_family": family}, template=None, template_text="",
         system="", parameters={}, messages=(), licenses=(), gguf=None,
+        capabilities=("completion",),
     )  # fmt: skip
 
 

@@ -113,7 +113,7 @@ async def test_a_public_registry_that_leads_to_this_machine_reaches_nothing(off_
         with pytest.raises(RegistryError, match=r"leads to registry.example \(127.0.0.1\), an address inside"):
             await client.manifest()
         with pytest.raises(RegistryError, match="leads to 127.0.0.1, an address inside"):
-            async with client._get(URL("http://127.0.0.1:9/x"), {}):
+            async with client.exchange("GET", URL("http://127.0.0.1:9/x"), {}):
                 pass
     assert off_loopback_attempts == []
 
