@@ -1,7 +1,8 @@
-"""How fast this machine quantizes, measured in a fraction of a second: rows of noise through each format's kernel."""
+"""How fast this machine quantizes and hashes, measured in a fraction of a second: noise through each kernel."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import struct
@@ -32,6 +33,17 @@ def weights_a_second(target: str, source: str) -> float:
         ggml.convert(raw, kind, TYPE_BY_NAME[target], _ROW)
         best = min(best, time.perf_counter() - began)
     return _ROW * _ROWS / max(best, 1e-9)
+
+
+@cache
+def digest_bytes_a_second() -> float:
+    """Bytes a second that SHA-256 takes in."""
+    piece, best = bytes(1 << 20), float("inf")
+    for _ in range(_TIMES):
+        began = time.perf_counter()
+        hashlib.sha256(piece).digest()
+        best = min(best, time.perf_counter() - began)
+    return len(piece) / max(best, 1e-9)
 
 
 def predicted_seconds(model: Described, level: str, cores: int | None = None) -> float:

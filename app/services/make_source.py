@@ -16,6 +16,7 @@ from app.models.quantized_size import shown_model
 from app.models.tensor_types import Described
 from app.services.make_offers import HOST_LEVELS, check_source
 from app.services.making import room_missing
+from app.services.making_time import Task
 from app.services.source_file import SourceFile, find_source
 from app.wire.modelfile import read_modelfile
 
@@ -36,6 +37,10 @@ class MakeSource:
         if isinstance(self.file, SourceFile):
             return self.file.model
         return shown_model(self.detail.info, self.detail.tensors)
+
+    def task(self, level: str, size: int) -> Task | None:
+        """For reckoning its time; None where the host does not show the tensors."""
+        return Task(self.model, level, way_of(level), size) if self.model else None
 
 
 async def look_at_source(backend: Backend, name: str, stores: Sequence[Path]) -> MakeSource:

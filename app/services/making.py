@@ -67,7 +67,7 @@ async def make_here(
 ) -> None:  # fmt: skip
     """Here: check the source, quantize, upload, create. Raises `DiskFull`, `StoreError`, `IntegrityError`, `BadRequest`
     and what the host raises; nothing stays in `folder`, however it ends."""
-    body = _texts(plan.detail)
+    body = texts_of(plan.detail)
     target, host = folder / f"{secrets.token_hex(8)}.gguf", backend.address.name
     read, written = source.model.size, plan.size
     stages = _Stages(handle, (read, QUANTIZING * read, written, written))
@@ -76,7 +76,7 @@ async def make_here(
         await _verified(stages, source)
         stages.next()
         made = await _quantized(stages, quantizer, source.path, target, plan.level)
-        body["files"] = {"model.gguf": f"sha256:{made.sha256}", **_projectors(plan.detail)}
+        body["files"] = {"model.gguf": f"sha256:{made.sha256}", **projectors_of(plan.detail)}
         stages.next()
 
         async def upload() -> None:
@@ -139,7 +139,7 @@ async def _create(
     await persevere(attempt, handle, pause=pause)
 
 
-def _texts(detail: ModelDetail) -> dict[str, Json]:
+def texts_of(detail: ModelDetail) -> dict[str, Json]:
     """Everything of the source but its weights. What the host shows as the template may be the GGUF file's own, which
     comes along by itself; the Modelfile has that of the model."""
     told = read_modelfile(detail.modelfile)
@@ -161,7 +161,7 @@ def _texts(detail: ModelDetail) -> dict[str, Json]:
     return {key: value for key, value in texts.items() if value}
 
 
-def _projectors(detail: ModelDetail) -> dict[str, Json]:
+def projectors_of(detail: ModelDetail) -> dict[str, Json]:
     """The other files of the model by their digests: the host has them already."""
     names = [PureWindowsPath(path).name for path in read_modelfile(detail.modelfile).files[1:]]
     if not all(name.startswith("sha256-") for name in names):

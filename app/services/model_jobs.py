@@ -28,7 +28,7 @@ from app.services.perseverance import Pause, persevere
 from app.services.source_file import SourceFile
 from app.wire.answers import error_text
 from app.wire.go_json import dumps
-from app.wire.model_names import parse_reference
+from app.wire.model_names import parse_name
 
 __all__ = ["MakeOffer", "ModelJobs", "Removal", "Workshop"]
 
@@ -130,7 +130,7 @@ class ModelJobs:
         rows = []
         for row in offers(found.info, found.model, found.names, labels):
             why = await asyncio.to_thread(refusal, found, row.level, row.size, self._workshop.folder)
-            seconds = await self._time.seconds(found.model, row.level, row.way, backend.address)
+            seconds = await self._time.seconds(found.task(row.level, row.size), backend.address)
             rows.append(replace(row, refusal=why, seconds=seconds))
         return tuple(rows)
 
@@ -145,17 +145,16 @@ class ModelJobs:
         async with self._turn:
             handle.say("Looking at the source")
             backend = self._host(asked.host)
-            source = await self._source(backend, asked.model)
+            source = await persevere(lambda: self._source(backend, asked.model), handle, pause=self._pause)
             name = name_for(source.info.name, asked.level, source.names)
             size = predicted_size(source.info, source.model, asked.level)
             if why := await asyncio.to_thread(refusal, source, asked.level, size, self._workshop.folder):
                 raise BadRequest(why, "level")
-            began, way = self._clock.monotonic(), way_of(asked.level)
-            handle.expect(await self._time.seconds(source.model, asked.level, way, backend.address))
+            began, task = self._clock.monotonic(), source.task(asked.level, size)
+            handle.expect(await self._time.seconds(task, backend.address))
             plan = MakePlan(source.info, source.detail, asked.level, name, size)
             await self._made(handle, backend, plan, source)
-            took = self._clock.monotonic() - began
-            await self._time.learn(source.model, asked.level, way, backend.address, took)
+            await self._time.learn(task, backend.address, self._clock.monotonic() - began)
 
     async def _made(self, handle: JobHandle, backend: Backend, plan: MakePlan, source: MakeSource) -> None:
         if way_of(plan.level) == "loupe" and isinstance(source.file, SourceFile):
@@ -248,12 +247,11 @@ class ModelJobs:
 
 
 def _model_name(name: str) -> str:
-    """As the model list shows it. Raises `BadRequest`, `NotAllowed` for a cloud model."""
+    """As the model list shows it. Raises `BadRequest`. Whether there is such a model is for the host to say."""
+    parsed = parse_name(name.strip())
     if not name.strip():
         raise BadRequest("say which model, for example llama3.2:3b", "model")
-    try:
-        return parse_reference(name).shortest
-    except BadRequest as error:
-        raise BadRequest(
-            f"{name.strip()[:80]!r} is no model name (like llama3.2:3b or hf.co/user/model:Q8_0)", "model"
-        ) from error
+    if not parsed.is_valid:
+        told = f"{name.strip()[:80]!r} is no model name (like llama3.2:3b or hf.co/user/model:Q8_0)"
+        raise BadRequest(told, "model")
+    return parsed.shortest

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import structlog
 
@@ -17,6 +18,7 @@ from app.services.jobs import JobHandle
 log = structlog.get_logger(__name__)
 WAITS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # seconds before each new try: a minute for a host to be started again
 Pause = Callable[[float], Awaitable[None]]
+T = TypeVar("T")
 _COMING_BACK = frozenset({429, 502, 503, 504})
 
 
@@ -28,11 +30,11 @@ def lost(error: HostError) -> bool:
 
 
 async def persevere(
-    attempt: Callable[[], Awaitable[None]], handle: JobHandle, *, moved: Callable[[], int] = lambda: 0,
+    attempt: Callable[[], Awaitable[T]], handle: JobHandle, *, moved: Callable[[], int] = lambda: 0,
     pause: Pause = asyncio.sleep,
-) -> None:  # fmt: skip
-    """Run `attempt` until it succeeds. Raises its error when the host refuses, or after six tries in a row in which
-    `moved` (bytes, say) did not rise."""
+) -> T:  # fmt: skip
+    """What `attempt` gives as soon as it succeeds. Raises its error when the host refuses, or after six tries in a row
+    in which `moved` (bytes, say) did not rise."""
     tries, before = 0, moved()
     while True:
         try:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from app.core.errors import BadRequest, ModelNotFound
@@ -113,9 +114,10 @@ async def test_a_cancelled_make_leaves_neither_model_nor_file(
     job = work.models.make(FP16, "Q6_K")
     await work.until(job, lambda view: view.detail == "Quantizing to Q6_K" and view.completed > 0)
     assert list((work.data / "making").glob("*.partial"))
+    (child,) = [one for one in psutil.Process().children() if "app.runtime.gguf_rewrite" in one.cmdline()]
     await work.jobs.cancel(job.id)
     assert work.jobs.get(job.id).state is JobState.CANCELLED
-    assert list((work.data / "making").glob("*")) == []
+    assert list((work.data / "making").glob("*")) == [] and not child.is_running()
     assert "smollm2:135m-instruct-q6_K" not in {manifest.name.shortest for manifest in host[1].all()}
 
 

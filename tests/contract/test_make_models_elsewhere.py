@@ -14,7 +14,7 @@ import pytest
 from app.core.errors import BadRequest, HostRefused
 from app.core.hosts import ModelDetail
 from app.services.jobs import JobState
-from app.services.making import _projectors, _texts, room_missing
+from app.services.making import projectors_of, room_missing, texts_of
 from app.wire.answers import parse_show
 from tests.gguf_samples import small_llama
 from tests.model_work import Work, working
@@ -126,7 +126,7 @@ def detail(**changed: Any) -> ModelDetail:
 
 
 def test_the_texts_of_the_source_go_along_with_the_upload() -> None:
-    body, texts = recording("show_derived").body, _texts(detail())
+    body, texts = recording("show_derived").body, texts_of(detail())
     assert texts["template"] == body["template"] and texts["system"] == body["system"]
     assert set(texts) <= {"template", "system", "parameters", "license", "messages", "renderer", "parser", "requires"}
     modelfile = from_path("/models/blobs/sha256-a") + "LICENSE MIT\nLICENSE Apache-2.0\nRENDERER r\nPARSER p\n"
@@ -134,7 +134,7 @@ def test_the_texts_of_the_source_go_along_with_the_upload() -> None:
     own = detail(
         modelfile=modelfile, template="{% jinja %}", messages=(message,), parameters='num_ctx    4096\nstop    "x"'
     )
-    assert _texts(own) == {
+    assert texts_of(own) == {
         "system": body["system"], "license": ["MIT", "Apache-2.0"], "renderer": "r", "parser": "p",
         "messages": [message], "parameters": {"num_ctx": 4096, "stop": ["x"]},
     }  # fmt: skip
@@ -143,11 +143,11 @@ def test_the_texts_of_the_source_go_along_with_the_upload() -> None:
 def test_a_projector_goes_along_by_its_digest_and_an_adapter_is_for_the_host_alone() -> None:
     blob = f"sha256-{'c' * 64}"
     with_projector = from_path("/m/blobs/sha256-a").replace("TEMPLATE", f"FROM C:\\m\\blobs\\{blob}\nTEMPLATE")
-    assert _projectors(detail(modelfile=with_projector)) == {"projector-1.gguf": blob.replace("-", ":")}
+    assert projectors_of(detail(modelfile=with_projector)) == {"projector-1.gguf": blob.replace("-", ":")}
     with pytest.raises(BadRequest, match="projector"):
-        _projectors(detail(modelfile=with_projector.replace(blob, "mmproj.gguf")))
+        projectors_of(detail(modelfile=with_projector.replace(blob, "mmproj.gguf")))
     with pytest.raises(BadRequest, match="adapter"):
-        _texts(detail(modelfile=from_path("/m") + "ADAPTER /l\n"))
+        texts_of(detail(modelfile=from_path("/m") + "ADAPTER /l\n"))
 
 
 def test_room_is_asked_for_before_the_work_and_told_in_numbers(tmp_path: Path) -> None:
