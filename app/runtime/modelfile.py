@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from app.core.generation import Json
-from app.runtime.library import PLAIN_TEMPLATE, LocalModel
+from app.runtime.library import PLAIN_TEMPLATE, LocalModel, instead
 from app.wire.go_duration import quote_go
 from app.wire.go_json import number
 
@@ -18,8 +18,11 @@ def modelfile(model: LocalModel, system: str, parameters: Mapping[str, Json]) ->
         f"# FROM {model.name.shortest}",
         "",
         f"FROM {model.path or ''}",
-        f"TEMPLATE {_quoted(model.template_text or PLAIN_TEMPLATE)}",
     ]
+    if model.unrendered:
+        why = " ".join(model.unrendered.split())
+        lines.append(f"# The template is not used: {why}; {instead(model.own_template)}")
+    lines.append(f"TEMPLATE {_quoted(model.template_text or PLAIN_TEMPLATE)}")
     if system:
         lines.append(f"SYSTEM {_quoted(system)}")
     for name, value in parameters.items():

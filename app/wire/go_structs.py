@@ -22,6 +22,11 @@ _NAMED_SLICES = {"api.Tools": "[]api.Tool"}
 _FLOAT32_LIMIT = 3.4028235677973366e38  # the first magnitude that rounds to infinity
 
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/\r\n]")
+_ANYTHING = ("any", "interface {}")
+# Maps that keep their order are read by another library, which has a sentence of its own for what is no object.
+_PROPERTY = "ToolProperty"
+_ORDERED = ("map[string]any", "map[string]api.ToolProperty")
+_NO_OBJECT = "Value looks like object, but can't find closing '}' symbol"
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _DROP = {ord(character): None for character in _ALPHABET}
 
@@ -80,8 +85,10 @@ class GoStructs:
         return decoded
 
     def _value(self, expected: str, value: Json, run: _Run, place: _Place) -> Json:
-        if value is None or expected == "any":
+        if value is None or expected in _ANYTHING:
             return value
+        if expected == "api.PropertyType":  # one name, or several
+            expected = "string" if isinstance(value, str) else "[]string"
         if expected in self._custom:
             self._custom[expected](value)
         elif expected == "api.ImageData":
@@ -89,7 +96,7 @@ class GoStructs:
         elif expected.startswith("[]") or expected in _NAMED_SLICES:
             return self._array(expected, value, run, place)
         elif expected.startswith("map["):
-            self._map(expected, value, run, place)
+            return self._map(expected, value, run, place)
         elif (struct := expected if _is_nameless(expected) else expected.partition(".")[2]) in self._structs:
             return self._nested(struct, expected, value, run, place)
         else:
@@ -97,12 +104,12 @@ class GoStructs:
         return value
 
     def _nested(self, struct: str, expected: str, value: Json, run: _Run, place: _Place) -> Json:
-        alias = struct in self._aliased
+        alias = struct in self._aliased or struct == _PROPERTY  # that one is read by a decoder of its own everywhere
         inner = _Run(shown_as=place.struct) if alias else run
         if isinstance(value, dict):
             value = self._object(struct, value, inner, place.path)
         else:
-            inner.wrong(kind_of(value), place, "api.Alias" if alias else expected)
+            inner.wrong(kind_of(value), place, "api.Alias" if struct in self._aliased else expected)
         if alias:
             inner.finish()
         return value
@@ -114,12 +121,14 @@ class GoStructs:
         member_type = _NAMED_SLICES.get(expected, expected)[2:]
         return [self._value(member_type, member, run, place) for member in value]
 
-    def _map(self, expected: str, value: Json, run: _Run, place: _Place) -> None:
-        if not isinstance(value, dict):
-            run.wrong(kind_of(value), place, expected)
-        elif expected == "map[string]string":
-            for member in value.values():
-                self._value("string", member, run, place)
+    def _map(self, expected: str, value: Json, run: _Run, place: _Place) -> Json:
+        member_type = expected.removeprefix("map[string]")
+        if isinstance(value, dict):
+            return {key: self._value(member_type, member, run, place) for key, member in value.items()}
+        if expected in _ORDERED:
+            raise BadRequest(_NO_OBJECT, place.path[0])
+        run.wrong(kind_of(value), place, expected)
+        return value
 
 
 class _Place(NamedTuple):

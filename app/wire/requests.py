@@ -32,8 +32,14 @@ _TRANSFER = {
 TOOL_STRUCTS: dict[str, dict[str, str]] = {
     "Tool": {"type": "string", "items": "any", "function": "api.ToolFunction"},
     "ToolFunction": {"name": "string", "description": "string", "parameters": "api.ToolFunctionParameters"},
-    "ToolFunctionParameters": {"type": "string", "$defs": "any", "items": "any", "required": "[]string",
-                               "properties": "any"},
+    "ToolFunctionParameters": {
+        "type": "string", "$defs": "any", "items": "any", "required": "[]string",
+        "properties": "map[string]api.ToolProperty",
+    },
+    "ToolProperty": {
+        "anyOf": "[]api.ToolProperty", "type": "api.PropertyType", "items": "any", "description": "string",
+        "enum": "[]interface {}", "properties": "map[string]api.ToolProperty", "required": "[]string",
+    },
 }  # fmt: skip
 _STRUCTS: dict[str, dict[str, str]] = {
     "GenerateRequest": _RUN | {
@@ -67,7 +73,7 @@ _STRUCTS: dict[str, dict[str, str]] = {
         "tool_calls": "[]api.ToolCall", "tool_name": "string", "tool_call_id": "string",
     },
     "ToolCall": {"id": "string", "function": "api.ToolCallFunction"},
-    "ToolCallFunction": {"index": "int", "name": "string", "arguments": _OPTIONS},
+    "ToolCallFunction": {"index": "int", "name": "string", "arguments": "map[string]any"},
 } | TOOL_STRUCTS  # fmt: skip
 
 
@@ -111,7 +117,11 @@ def _check_duration(value: Json) -> None:
     keep_alive_ns(value)
 
 
-_go = GoStructs(_STRUCTS, frozenset({"Message"}), {"api.Duration": _check_duration, "api.ThinkValue": _check_think})
+_go = GoStructs(
+    _STRUCTS,
+    frozenset({"Message"}),
+    {"api.Duration": _check_duration, "api.ThinkValue": _check_think},
+)
 
 
 def check_top_logprobs(body: Mapping[str, Json]) -> None:

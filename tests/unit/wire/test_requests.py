@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 
 from app.core.errors import BadRequest
@@ -76,6 +79,56 @@ def test_null_fits_everything():
 def test_an_error_of_a_type_with_its_own_decoder_comes_first():
     with pytest.raises(BadRequest, match="missing unit"):
         decode("GenerateRequest", '{"model":3,"keep_alive":"300"}')
+
+
+_PARAMETERS = "ToolFunctionParameters.tools.function.parameters"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        (
+            '"x"',
+            "string into Go struct field ToolFunction.tools.function.parameters of type api.ToolFunctionParameters",
+        ),
+        ('{"type":1}', f"number into Go struct field {_PARAMETERS}.type of type string"),
+        ('{"required":"x"}', f"string into Go struct field {_PARAMETERS}.required of type []string"),
+        ('{"properties":{"a":1}}', f"{_PARAMETERS}.properties of type api.ToolProperty"),
+        ('{"properties":{"a":{"type":1}}}', f"{_PARAMETERS}.properties.type of type []string"),
+        ('{"properties":{"a":{"type":["string",1]}}}', f"{_PARAMETERS}.properties.type of type string"),
+        ('{"properties":{"a":{"description":1}}}', f"{_PARAMETERS}.properties.description of type string"),
+        ('{"properties":{"a":{"enum":"x"}}}', f"{_PARAMETERS}.properties.enum of type []interface {{}}"),
+        (
+            '{"properties":{"a":{"properties":{"q":{"type":5}}}}}',
+            f"{_PARAMETERS}.properties.properties.type of type []s",
+        ),
+        ('{"properties":[1]}', "Value looks like object, but can't find closing '}' symbol"),
+    ],
+)
+def test_tools_of_the_wrong_shape_are_told_in_gos_words(parameters: str, sentence: str):
+    with pytest.raises(BadRequest, match=re.escape(sentence)):
+        decode("ChatRequest", f'{{"tools":[{{"function":{{"parameters":{parameters}}}}}]}}')
+
+
+@pytest.mark.parametrize("arguments", ['"x"', "[1]"])
+def test_arguments_of_a_call_must_be_an_object(arguments: str):
+    with pytest.raises(BadRequest, match="Value looks like object, but can't find closing '}' symbol"):
+        decode("ChatRequest", f'{{"messages":[{{"tool_calls":[{{"function":{{"arguments":{arguments}}}}}]}}]}}')
+
+
+def test_tools_and_calls_of_the_right_shape_stay_as_they_are():
+    properties = {
+        "b": {"anyOf": [{"type": "string"}], "default": 1},
+        "a": {"type": ["string", "null"], "enum": [1, None]},
+    }
+    parameters = {"type": "object", "properties": properties, "required": ["a"], "$defs": {"x": 1}, "items": [1]}
+    tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
+    call = {"function": {"name": "f", "arguments": {"z": {"y": [1]}}}}
+    body = {
+        "tools": [tool, {"function": {"parameters": None}}],
+        "messages": [{"role": "assistant", "tool_calls": [call]}],
+    }
+    assert decode("ChatRequest", json.dumps(body)) == body
 
 
 @pytest.mark.parametrize(("text", "offset"), BASE64)

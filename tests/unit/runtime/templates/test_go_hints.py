@@ -43,8 +43,31 @@ def test_a_tool_calls_tag_is_the_first_text_where_calls_are_shown(text, tag):
     assert tool_call_tag(parse(text)) == tag
 
 
-def test_the_shape_of_a_family_is_recognised():
-    chatml = parse((FAMILIES / "chatml.gotmpl").read_text())
-    assert thinking_tags(chatml) == ("<think>", "</think>")
-    brackets = parse((FAMILIES / "inst.gotmpl").read_text())
-    assert tool_call_tag(brackets) == "[TOOL_CALLS] ["
+# What Ollama 0.33's own packages say of our templates: (thinking, answer) marks and what begins a call.
+SHAPES = {
+    "chatml": (("<think>", "</think>"), NO_TAG),
+    "chatml-fill": (("", ""), NO_TAG),
+    "chatml-small": (("", ""), "<tool_call>["),
+    "chatml-thinking": (("<think>", "</think>"), "<tool_call>"),
+    "header-tags": (("", ""), NO_TAG),
+    "header-tags-old": (("", ""), NO_TAG),
+    "inst": (("", ""), "[TOOL_CALLS] ["),
+    "inst-old": (("", ""), NO_TAG),
+    "inst-tools": (("", ""), "[TOOL_CALLS]"),
+    "role-marks": (("", ""), NO_TAG),
+    "role-marks-thinking": (("<think>", "</think>"), "<|tool_call|>"),
+    "role-tags": (("", ""), "<|tool_call|>["),
+    "role-tags-old": (("", ""), NO_TAG),
+    "sentence-marks": (("<think>", "</think>"), NO_TAG),
+    "sentence-marks-tools": (("<think>", "</think>"), "<｜tool▁calls▁begin｜>"),
+    "turn-tags": (("", ""), NO_TAG),
+    "turn-tags-old": (("", ""), NO_TAG),
+    "turn-tags-tools": (("", ""), "```tool_code"),
+    "typescript-tools": (("", ""), NO_TAG),
+}
+
+
+@pytest.mark.parametrize("family", sorted(path.stem for path in FAMILIES.glob("*.gotmpl")))
+def test_the_shape_of_a_family_is_recognised(family: str):
+    template = parse((FAMILIES / f"{family}.gotmpl").read_text())
+    assert (thinking_tags(template), tool_call_tag(template)) == SHAPES[family]
