@@ -94,10 +94,6 @@ class Generator:
         async with self._scheduler.runner(model, launch, keep_alive) as runner:
             yield Loaded(model, runner, sampling, started, time.monotonic_ns(), body, chat)
 
-    def _shift(self, model: LocalModel, body: Mapping[str, Json]) -> bool:
-        asked = body.get("shift")
-        return asked if isinstance(asked, bool) else model.config.get("model_family") != "deepseek2"
-
 
 def _refuse_images(model: LocalModel, body: Mapping[str, Json], *, chat: bool) -> None:
     """A model with a projector could look at images, but not here; any other is refused by its worker."""
