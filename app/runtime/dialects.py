@@ -6,6 +6,7 @@ An error keeps its status. Source: protocol 5 and the recordings v1_*.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
@@ -23,6 +24,7 @@ from app.wire.v1 import DIALECTS, Dialect
 
 MODELS = "/v1/models/"
 BROKEN_OFF = "an error was encountered while running the model: unexpected EOF"
+_LARGE = 1 << 18  # bytes of an answer that takes longer to turn than a stream should wait
 
 Inspect = Callable[[Call], Awaitable[Answer]]
 
@@ -82,6 +84,8 @@ class Dialects:
             return presented(call.path, error, PLAIN_JSON)
         if isinstance(answer, Stream):
             return Stream(_events(answer, exchange), form=_form(call.path, dialect, exchange))
+        if len(answer.body) > _LARGE:  # thousands of vectors: whoever streams meanwhile must not stand still
+            return await asyncio.to_thread(_whole, answer, exchange, call.path)
         return _whole(answer, exchange, call.path)
 
     async def _thinks(self, call: Call, native: Mapping[str, Json]) -> bool:

@@ -6,12 +6,14 @@ import asyncio
 import json
 import math
 import operator
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ollama
+import openai
 import psutil
 import pytest
 
@@ -337,3 +339,16 @@ def test_the_official_client_embeds_on_both_routes_and_reads_the_errors(client: 
     with pytest.raises(ollama.ResponseError) as chat:
         client.chat(MODEL, [{"role": "user", "content": "hi"}])
     assert (chat.value.status_code, chat.value.error) == (400, '"all-minilm" does not support chat')
+
+
+@pytest.mark.parametrize("form", [{}, {"encoding_format": "float"}], ids=["as it comes, in base64", "float"])
+def test_openais_client_gets_the_same_vectors_in_either_form(server: RuntimeProcess, form: Any):
+    texts = [f"text number {number}" for number in range(60)] + [""]  # an answer of 400 kilobytes
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="any") as client:
+        answer = client.embeddings.create(model=MODEL, input=texts, **form)
+        short = client.embeddings.create(model=MODEL, input=SKY, dimensions=8)
+    native = embed(server, texts)
+    assert [row.index for row in answer.data] == list(range(61))
+    assert [array("f", row.embedding) for row in answer.data] == [array("f", vector) for vector in vectors(native)]
+    assert answer.usage.prompt_tokens == answer.usage.total_tokens == native.json["prompt_eval_count"]
+    assert (answer.object, answer.model, len(short.data[0].embedding)) == ("list", MODEL, 8)
