@@ -23,11 +23,11 @@ Row = dict[str, Any]
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
     """The sub-commands of `models`; without one it lists."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--json", action="store_true", help="one JSON object a line")
-    common.add_argument("--host", default="", help="which host, where there are several")
+    _add_common(parser, json=False, host="")
     _run_as(parser, _list)
-    parser.set_defaults(json=False, host="")
+    common = argparse.ArgumentParser(add_help=False)
+    # Without defaults of their own: those would undo what is said before the sub-command.
+    _add_common(common, json=argparse.SUPPRESS, host=argparse.SUPPRESS)
     commands = parser.add_subparsers(metavar="what")
     _run_as(commands.add_parser("list", help="the models that are there (the default)", parents=[common]), _list)
     pull = commands.add_parser("pull", help="get a model, or go on getting it", parents=[common])
@@ -42,6 +42,11 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     remove.add_argument("model")
     remove.add_argument("--yes", "-y", action="store_true", help="do not ask")
     _run_as(remove, _remove)
+
+
+def _add_common(parser: argparse.ArgumentParser, *, json: bool | str, host: str) -> None:
+    parser.add_argument("--json", action="store_true", default=json, help="one JSON object a line")
+    parser.add_argument("--host", default=host, help="which host, where there are several")
 
 
 def _run_as(parser: argparse.ArgumentParser, work: Callable[[Instance, argparse.Namespace], int]) -> None:
@@ -60,6 +65,11 @@ def _run(work: Callable[[Instance, argparse.Namespace], int], options: argparse.
 
 
 def _list(instance: Instance, options: argparse.Namespace) -> int:
+    if options.host:
+        names = [str(host["name"]) for host in instance.ask("GET", "/loupe/hosts")["hosts"]]
+        if options.host not in names:
+            _fail(options, f"there is no host {options.host!r}; there is {', '.join(names)}")
+            return FAILED
     models = [model for model in instance.ask("GET", "/api/tags").get("models") or [] if _is_on(model, options.host)]
     if options.json:
         for model in models:
@@ -71,6 +81,7 @@ def _list(instance: Instance, options: argparse.Namespace) -> int:
 
 
 def _is_on(model: Row, host: str) -> bool:
+    """A model of the only host is not said to be on it."""
     return not host or host in (model.get("loupe") or {}).get("hosts", [host])
 
 
@@ -113,7 +124,8 @@ def _remove(instance: Instance, options: argparse.Namespace) -> int:
         if options.json or not sys.stdin.isatty():
             _fail(options, f"{_what_goes(told)}. Say --yes to do that without being asked.")
             return FAILED
-        if input(f"{_what_goes(told)}. Go on? [y/N] ").strip().casefold() not in ("y", "yes"):
+        print(f"{_what_goes(told)}. Go on? [y/N] ", end="", flush=True)
+        if sys.stdin.readline().strip().casefold() not in ("y", "yes"):
             return FAILED
     told = instance.ask("DELETE", "/loupe/models", **asked)
     if options.json:

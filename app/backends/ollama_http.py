@@ -39,7 +39,8 @@ class HostTimeouts:
     first_token: float = 600.0
     stall: float = 120.0
     short: float = 10.0
-    management: float = 1800.0  # between two lines of a pull or create: verifying a digest is silent
+    management: float = 1800.0  # between two lines of a pull: verifying a digest is silent
+    quantizing: float = 6 * 3600.0  # between two lines of a create: Ollama quantizes in silence
 
 
 class OllamaHttp:
@@ -101,7 +102,7 @@ class OllamaHttp:
     async def forward_stream(
         self, method: str, path: str, body: bytes | AsyncIterator[bytes]
     ) -> AsyncGenerator[bytes, None]:
-        seconds = self._timeouts.management
+        seconds = self._timeouts.quantizing if path == "/api/create" else self._timeouts.management
         async with self._sent(method, path, body, seconds=seconds, phase="first line") as response:
             if response.status_code >= 300:
                 raise self._refused(response, await self._read(response, seconds, ERROR_LIMIT))

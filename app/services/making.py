@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from app.core.errors import BadRequest, DiskFull, StoreError
+from app.core.errors import BadRequest, DiskFull, HostTimeout, StoreError
 from app.core.generation import Json
 from app.core.hosts import ModelDetail, ModelInfo
 from app.core.making import QuantizedFile
@@ -26,7 +26,7 @@ from app.core.ports import Backend, Quantizer
 from app.models.catalog import parse_parameters
 from app.services.host_records import records, uploaded
 from app.services.jobs import JobHandle
-from app.services.perseverance import Pause, persevere
+from app.services.perseverance import Pause, lost, persevere
 from app.services.source_file import SourceFile, verify
 from app.wire.modelfile import read_modelfile
 
@@ -136,7 +136,9 @@ async def _create(
                 elif record.status in WORDS:
                     handle.say(WORDS[record.status])
 
-    await persevere(attempt, handle, pause=pause)
+    await persevere(
+        attempt, handle, pause=pause, again=lambda error: lost(error) and not isinstance(error, HostTimeout)
+    )
 
 
 def texts_of(detail: ModelDetail) -> dict[str, Json]:

@@ -32,9 +32,10 @@ def lost(error: HostError) -> bool:
 async def persevere(
     attempt: Callable[[], Awaitable[T]], handle: JobHandle, *, moved: Callable[[], int] = lambda: 0,
     pause: Pause = asyncio.sleep,
+    again: Callable[[HostError], bool] = lost,
 ) -> T:  # fmt: skip
     """What `attempt` gives as soon as it succeeds. Raises its error when the host refuses, or after six tries in a row
-    in which `moved` (bytes, say) did not rise."""
+    in which `moved` (bytes, say) did not rise. `again` says for which errors there is another try."""
     tries, before = 0, moved()
     while True:
         try:
@@ -42,7 +43,7 @@ async def persevere(
         except HostError as error:
             if moved() > before:
                 tries, before = 0, moved()
-            if not lost(error) or tries == len(WAITS):
+            if not again(error) or tries == len(WAITS):
                 raise
             wait = WAITS[tries]
             tries += 1

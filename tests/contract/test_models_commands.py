@@ -78,8 +78,10 @@ def test_a_model_is_pulled_listed_and_removed(place: Place) -> None:
     shown = name.removeprefix("http://")
     status, out, err = place.run("pull", name)
     assert (status, out) == (0, f"Getting {shown}: done\n") and "Downloading" in err
-    status, out, _ = place.run()
+    status, out, _ = place.run("--host", "ollama")
     assert status == 0 and shown in out and "F16" in out
+    status, out, _ = place.run("--json", "list", "--host", "attic")
+    assert (status, json.loads(out)) == (1, {"error": "there is no host 'attic'; there is ollama"})
     status, _, err = place.run("rm", shown)
     assert status == 1 and f"Deleting {shown} from ollama frees 3 MB" in err and "--yes" in err
     status, out, _ = place.run("rm", shown, "--yes", "--json")

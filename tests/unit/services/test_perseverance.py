@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.core.errors import HostProtocolError, HostRefused, HostUnreachable, LoupeError
+from app.core.errors import HostProtocolError, HostRefused, HostTimeout, HostUnreachable, LoupeError
 from app.services.jobs import JobHandle, Jobs, JobState
 from app.services.perseverance import WAITS, persevere
 
@@ -75,3 +75,20 @@ async def test_progress_between_two_losses_begins_the_count_anew() -> None:
     trial.attempt = attempt  # type: ignore[method-assign]
     assert (await trial.run())[0] is JobState.DONE
     assert trial.paused == [WAITS[0]] * 9
+
+
+async def test_what_was_waited_for_in_vain_for_hours_is_not_begun_again_where_that_is_said() -> None:
+    jobs, tries = Jobs(), []
+
+    async def attempt() -> None:
+        tries.append(1)
+        raise HostTimeout("h", "stall", 21600.0)
+
+    async def work(handle: JobHandle) -> None:
+        await persevere(attempt, handle, again=lambda error: not isinstance(error, HostTimeout))
+
+    job = jobs.start("make", "k", "t", work)
+    async for _ in jobs.watch():
+        if not jobs.get(job.id).active:
+            break
+    assert len(tries) == 1 and "took longer than 21600 s" in jobs.get(job.id).error
