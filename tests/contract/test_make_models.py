@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from app.core.errors import BadRequest, ModelNotFound
 from app.models.gguf_file import read_gguf
 from app.runtime.model_store import ModelStore
 from app.services.jobs import JobState
+from tests.creating import tiny
+from tests.faultproxy import Fault, faulty
 from tests.model_work import Work, working
 from tests.runtime_process import FP16, RuntimeProcess, install_recorded, runtime
 from tests.starter_cache import variant_gguf
@@ -143,3 +146,27 @@ async def test_the_source_is_checked_against_its_digest(tmp_path: Path) -> None:
             job = await work.over(work.models.make(FP16, "Q5_K_M"))
     assert job.state is JobState.FAILED and "digest mismatch" in job.error
     assert read_gguf(file).tensors
+
+
+async def test_a_line_that_breaks_while_the_file_is_sent_is_gone_through(
+    host: tuple[RuntimeProcess, ModelStore], tmp_path: Path
+) -> None:
+    """With a model of some hundred kilobytes: the file is quantized once, sent, and installed."""
+    process, store = host
+    content = tiny(layers=2, width=256).bytes()
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    assert process.send("POST", f"/api/blobs/{digest}", content).status == 201
+    made = process.send("POST", "/api/create", {"model": "tiny:fp16", "files": {"m.gguf": digest}, "license": "MIT"})
+    assert made.lines[-1] == {"status": "success"}
+    async with faulty(process.url) as (proxy, url), working(tmp_path / "data", url) as work:
+        (offer,) = [one for one in await work.models.offers("tiny:fp16") if one.level == "Q5_K_M"]
+        work.go_on.clear()
+        job = work.models.make("tiny:fp16", "Q5_K_M")
+        await work.until(job, lambda view: view.detail.startswith(("Checking", "Quantizing")))
+        proxy.fault = Fault(then="reset")
+        await work.until(job, lambda view: view.detail.startswith("Connection lost"))
+        proxy.fault = Fault()
+        work.go_on.set()
+        await work.done(job)
+    assert abs(store.manifest(offer.name).size - offer.size) < 200
+    assert shown(process, offer.name)["license"] == "MIT"
