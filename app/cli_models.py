@@ -77,6 +77,8 @@ def _list(instance: Instance, options: argparse.Namespace) -> int:
         return 0
     rows = [(str(model["name"]), size(model.get("size") or 0), _level(model)) for model in models]
     _table(rows)
+    if not rows:
+        print("no model is here yet; `models pull NAME` gets one", file=sys.stderr)
     return 0
 
 
