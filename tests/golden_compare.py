@@ -71,9 +71,7 @@ _SAMPLED_KEYS = {
 }
 
 # Case: why it is not played.
-NOT_PLAYED: dict[str, str] = {
-    "v1_chat_schema": "the white space that a schema allows is the worker's, and not yet llama.cpp's own",
-}
+NOT_PLAYED: dict[str, str] = {}
 
 
 def check(recorded: Recording, reply: Reply) -> None:

@@ -10,6 +10,7 @@ import json
 
 from app.core.errors import HostRefused
 from app.core.generation import Json
+from app.runtime.schema_grammar import literal, schema_grammar
 
 JSON_GRAMMAR = r"""
 root   ::= object
@@ -31,18 +32,13 @@ _MAPS = ("properties", "$defs", "definitions", "patternProperties", "dependentSc
 _ONE = ("items", "additionalProperties", "additionalItems", "contains", "not", "if", "then", "else")
 
 
-def literal_grammar(schema: dict[str, Json]) -> str | None:
-    """The grammar of `{"const": …}`, or None for any other schema.
+def grammar_of(schema: dict[str, Json]) -> str | None:
+    """The grammar of a checked schema, or None where it is left to the engine in the worker.
 
-    llama.cpp's own converter makes one text of it and leaves the cutting into tokens to the model, and so it was
-    recorded (generate_const); the engine in the worker would force the tokenizer's own cutting. Other constants than
-    this outermost one, inside a larger schema, are left to that engine.
+    Of `{"const": …}` llama.cpp's own converter makes one text and leaves the cutting into tokens to the model, and so
+    it was recorded (generate_const); the engine in the worker would force the tokenizer's own cutting.
     """
-    if "const" not in schema:
-        return None
-    text = _json(schema["const"])
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'root ::= "{escaped}"'
+    return f"root ::= {literal(schema['const'])}" if "const" in schema else schema_grammar(schema)
 
 
 def check_schema(schema: dict[str, Json]) -> None:

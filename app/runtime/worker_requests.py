@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from app.core.generation import Json
 from app.runtime.options import OPEN_ENDED, Sampling, prediction_limit
-from app.runtime.output_formats import JSON_GRAMMAR, check_schema, literal_grammar
+from app.runtime.output_formats import JSON_GRAMMAR, check_schema, grammar_of
 from app.runtime.tool_shapes import Message, worker_messages, worker_tools
 
 _MARKER = "<__media__>"
@@ -35,7 +35,7 @@ def completion_request(
         request["grammar"] = JSON_GRAMMAR
     elif isinstance(form, dict):
         check_schema(form)
-        grammar = literal_grammar(form)
+        grammar = grammar_of(form)
         request |= {"json_schema": form} if grammar is None else {"grammar": grammar}
     return request
 

@@ -85,13 +85,28 @@ def test_two_chats_at_once_are_both_answered_by_the_async_client(server: Runtime
     assert all("Paris" in said for said in asyncio.run(both()))
 
 
-def test_an_answer_holds_to_a_schema(client: openai.OpenAI):
-    schema = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"]}
+SCHEMAS: list[tuple[dict[str, Any], type]] = [
+    ({"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"]}, dict),
+    ({"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 3}, list),
+    ({"anyOf": [{"type": "boolean"}, {"type": "null"}]}, object),
+    ({"type": "string", "maxLength": 9}, str),
+    ({"type": "object", "required": ["a"],
+      "properties": {"a": {"const": 'x"\\'}, "b": {"type": ["number", "null"]}}}, dict),
+    ({"$defs": {"n": {"type": "object", "properties": {"v": {"enum": [1, 2]}, "next": {"$ref": "#/$defs/n"}},
+                      "required": ["v"]}}, "$ref": "#/$defs/n"}, dict),
+    ({"type": "string", "pattern": "^[ab]{3}$"}, str),  # left to the engine in the worker
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("schema", "kind"), SCHEMAS, ids=[str(index) for index in range(len(SCHEMAS))])
+def test_an_answer_holds_to_a_schema(client: openai.OpenAI, schema: dict[str, Any], kind: type):
     answer = client.chat.completions.create(
-        model=MODEL, messages=ASKED, temperature=0, max_tokens=60,
+        model=MODEL, messages=ASKED, temperature=0, max_tokens=80,
         response_format={"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}},
     )  # fmt: skip
-    assert json.loads(answer.choices[0].message.content or "")["city"] in ("Paris", "Rome")
+    choice = answer.choices[0]
+    assert choice.finish_reason == "stop", choice
+    assert isinstance(json.loads(choice.message.content or ""), kind)
 
 
 def test_tokens_come_with_their_probabilities(client: openai.OpenAI):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.errors import HostRefused
-from app.runtime.output_formats import check_schema, literal_grammar
+from app.runtime.output_formats import check_schema, grammar_of
 from tests.recordings import recording
 
 GOOD: list[dict[str, Any]] = [
@@ -84,5 +84,5 @@ def test_any_schema_passes_or_is_refused(schema: dict[str, Any]):
 
 
 def test_a_constant_is_its_json_text_as_a_grammar():
-    assert literal_grammar({"const": 'a"b\\c'}) == 'root ::= "\\"a\\\\\\"b\\\\\\\\c\\""'
-    assert literal_grammar({"type": "string"}) is None
+    assert grammar_of({"const": 'a"b\\c'}) == 'root ::= "\\"a\\\\\\"b\\\\\\\\c\\""'
+    assert grammar_of({"type": "string", "pattern": "a+"}) is None
