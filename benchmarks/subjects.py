@@ -112,13 +112,13 @@ def paced_host(folder: Path, *models: str) -> Iterator[Subject]:
 
 
 @contextmanager
-def runtime(folder: Path, tags: tuple[str, ...]) -> Iterator[Subject]:
+def runtime(folder: Path, tags: tuple[str, ...], **environment: str) -> Iterator[Subject]:
     """The embedded runtime alone, with variants of the starter model."""
     from tests.starter_cache import linked_store
 
     port, store = free_port(), linked_store(folder / "runtime-store", tags)
     words = ["-m", "app", "runtime", "--port", str(port), "--store", str(store)]
-    with running(words, {}, port, folder / "runtime.log") as host:
+    with running(words, environment, port, folder / "runtime.log") as host:
         host.wait("/api/version")
         yield host
 

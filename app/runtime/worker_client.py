@@ -1,11 +1,12 @@
 """What the supervisor asks of a worker over HTTP, and the events of a completion or a chat.
 
-Every request has a connection of its own (the worker closes a connection after a streamed answer in spite of its
-keep-alive header), and completions are always streamed: only then does a worker notice at once that nobody listens.
+Every request has a connection of its own (the worker closes a connection after a streamed answer in any case), and
+completions are always streamed: only then does a worker notice at once that nobody listens.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
@@ -16,13 +17,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import aiohttp
-
 from app.core.errors import GenerationFailed, HostRefused
 from app.core.generation import Json
+from app.runtime.worker_http import Exchange, WorkerAddress, WorkerSaysNothing
 
 EVENT_LIMIT = 8 << 20  # bytes of one event, as Ollama bounds them
-CONNECT_SECONDS = 5.0
 SILENCE_SECONDS = 600.0  # between two events; in prefill there is one for every physical batch
 _END_OF_CHAT = b"data: [DONE]"
 STOPPED = (
@@ -83,25 +82,14 @@ class WorkerClient:
     """Speaks to one worker. Raises `HostRefused` (the worker's status and body) and `GenerationFailed`."""
 
     def __init__(self, url: str, key: str) -> None:
-        self._url = url
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(force_close=True, limit=0),
-            headers={"Authorization": f"Bearer {key}"},
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-        )
-
-    async def close(self) -> None:
-        await self._session.close()
+        self.address = WorkerAddress(url, key)
 
     async def is_well(self, seconds: float) -> bool:
         """Whether the worker says within `seconds` that it is well."""
         try:
-            timeout = aiohttp.ClientTimeout(total=seconds)
-            async with self._session.get(f"{self._url}/health", timeout=timeout) as response:
-                return response.status == 200
-        except (aiohttp.ClientError, OSError, TimeoutError):
+            async with asyncio.timeout(seconds), self.address.asked("GET", "/health", b"", seconds) as exchange:
+                return await exchange.status() == 200
+        except OSError:
             return False
 
     async def tokenize(self, text: str, *, add_special: bool = False) -> list[int]:
@@ -134,40 +122,38 @@ class WorkerClient:
         return Vector(values, tokens)
 
     async def _ask(self, path: str, body: Mapping[str, Json]) -> dict[str, Any]:
-        async with self._sent(path, body) as response:
+        async with self._sent(path, body) as exchange:
             try:
-                answer = json.loads(await response.read())
-            except (ValueError, aiohttp.ClientError, TimeoutError) as error:
+                answer = json.loads(b"".join([piece async for piece in exchange.pieces()]))
+            except (ValueError, OSError) as error:
                 raise GenerationFailed("worker", STOPPED) from error
         return answer if isinstance(answer, dict) else {}
 
     @asynccontextmanager
-    async def _sent(self, path: str, body: Mapping[str, Json]) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _sent(self, path: str, body: Mapping[str, Json]) -> AsyncIterator[Exchange]:
+        """A request that was accepted."""
+        answered = False
         try:
-            response = await self._session.post(
-                self._url + path, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
-            )
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise GenerationFailed("worker", STOPPED) from error
-        try:
-            if response.status >= 400:
-                text = (await response.content.read(EVENT_LIMIT)).decode("utf-8", "replace").strip()
-                raise HostRefused("worker", response.status, text)
-            yield response
-        except aiohttp.SocketTimeoutError as error:
+            async with self.address.asked("POST", path, json.dumps(body).encode(), SILENCE_SECONDS) as exchange:
+                status = await exchange.status()
+                answered = True
+                if status >= 400:
+                    text = b"".join([piece async for piece in exchange.pieces()]).decode("utf-8", "replace").strip()
+                    raise HostRefused("worker", status, text)
+                yield exchange
+        except WorkerSaysNothing as error:
             raise WorkerSilent("worker", f"the model runner said nothing for {SILENCE_SECONDS:g} s") from error
-        except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
-            raise GenerationFailed("worker", f"an error was encountered while running the model: {error}") from error
-        finally:
-            response.close()  # at once, whatever is left: this is how a slot becomes free
+        except OSError as error:
+            said = f"an error was encountered while running the model: {error}" if answered else STOPPED
+            raise GenerationFailed("worker", said) from error
 
     async def complete(self, body: Mapping[str, Json]) -> AsyncGenerator[Piece | Final, None]:
         """The events of one completion, the last one a `Final`. Close the iterator to stop the worker.
 
         A stream that ends without a `Final` raises `GenerationFailed`: the worker died.
         """
-        async with self._sent("/completion", body) as response:
-            async for event in _events(response.content):
+        async with self._sent("/completion", body) as exchange:
+            async for event in _events(exchange):
                 if event.get("error") is not None:
                     raise _in_stream(event["error"])
                 if event.get("stop"):
@@ -183,8 +169,8 @@ class WorkerClient:
         Tool calls come in pieces and are all in the `Final`.
         """
         gathered: dict[int, WorkerCall] = {}
-        async with self._sent("/v1/chat/completions", body) as response:
-            async for event in _events(response.content):
+        async with self._sent("/v1/chat/completions", body) as exchange:
+            async for event in _events(exchange):
                 if event.get("error") is not None:
                     raise GenerationFailed("worker", f"llama-server chat error: {_as_go_prints(event['error'])}")
                 choice = next(iter(event.get("choices") or ()), None)
@@ -228,9 +214,9 @@ def _in_stream(error: Any) -> GenerationFailed:
     return GenerationFailed("worker", f"an error was encountered while running the model: {said}")
 
 
-async def _events(content: aiohttp.StreamReader) -> AsyncIterator[dict[str, Any]]:
+async def _events(exchange: Exchange) -> AsyncIterator[dict[str, Any]]:
     held = b""
-    async for data in content.iter_any():
+    async for data in exchange.pieces():
         held += data
         *lines, held = held.split(b"\n")
         if len(held) > EVENT_LIMIT:

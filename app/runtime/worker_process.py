@@ -117,8 +117,6 @@ class Worker:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         await self.died.wait()
-        if self.client is not None:
-            await self.client.close()
         await self.ended()
 
     def kill_now(self) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
+from functools import lru_cache
 from typing import Any
 
 from app.core.generation import Json
@@ -22,7 +23,12 @@ def timestamp(ns: int | None = None) -> str:
     moment = time.time_ns() if ns is None else ns
     seconds, rest = divmod(moment, _SECOND)
     fraction = f".{rest:09d}".rstrip("0") if rest else ""
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + fraction + "Z"
+    return f"{_to_the_second(seconds)}{fraction}Z"
+
+
+@lru_cache(maxsize=2)  # every token of a second has the same one
+def _to_the_second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def local_timestamp(ns: int, zone: tzinfo | None = None) -> str:
