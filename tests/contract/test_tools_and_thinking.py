@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import ollama
 import pytest
 
 from tests.own_templates import GO, JINJA, WEATHER, asked_before, summed_before, with_own_template
@@ -22,7 +24,7 @@ from tests.starter_cache import linked_store
 pytestmark = [pytest.mark.model, pytest.mark.xdist_group("tools")]
 
 BASE = "smollm2:135m-instruct-q8_0"
-OPTIONS = {"temperature": 0, "seed": 1, "num_ctx": 1024, "num_predict": 60}
+OPTIONS = {"temperature": 0, "seed": 1, "num_ctx": 512, "num_predict": 60}
 WEATHER_TALK = [*asked_before("Rome", "Oslo"), {"role": "user", "content": "Weather in Paris?"}]
 SUM_TALK = [*summed_before((1, 2), (3, 3), (4, 1)), {"role": "user", "content": "What is 2+2?"}]
 SUM_FORM = {"type": "object", "properties": {"sum": {"type": "integer"}}, "required": ["sum"]}
@@ -218,26 +220,61 @@ def test_what_the_worker_refuses_is_told_in_its_words(server: RuntimeProcess):
 
 
 @BOTH
+def test_a_client_that_leaves_frees_the_slot(server: RuntimeProcess, model: str):
+    """There is one slot: the next answer would have to wait for two thousand tokens."""
+    endless = {"messages": [{"role": "user", "content": "Count to ten thousand."}], "think": False}
+    options = {**OPTIONS, "num_predict": 2000, "temperature": 1.5, "repeat_penalty": 1.3}
+    connection, answer = server.open("/api/chat", {"model": model, **endless, "options": options})
+    answer.readline()
+    connection.close()
+    began = time.monotonic()
+    whole(server, model, [{"role": "user", "content": "Hi"}], options={**OPTIONS, "num_predict": 2}, think=False)
+    assert time.monotonic() - began < 10
+
+
+@BOTH
+def test_the_official_client_calls_a_function_and_tells_the_answer(server: RuntimeProcess, model: str):
+    def get_weather(city: str) -> str:
+        """The weather of a city.
+
+        Args:
+            city: Its name
+        """
+        return f"19 in {city}"
+
+    talk: list[Any] = [*WEATHER_TALK]
+    with ollama.Client(server.url) as client:
+        parts = client.chat(model, talk, tools=[get_weather], think=False, options=OPTIONS, stream=True)
+        (call,) = [call for part in parts for call in part.message.tool_calls or ()]
+        assert (call.function.name, call.function.arguments) == ("get_weather", {"city": "Paris"})
+        found = get_weather(**call.function.arguments)
+        talk += [ollama.Message(role="assistant", tool_calls=[call])]
+        talk += [{"role": "tool", "tool_name": call.function.name, "content": found}]
+        told = client.chat(model, talk, tools=[get_weather], think=False, options=OPTIONS).message
+    assert "19" in (told.content or "")
+
+
+@BOTH
 def test_the_oldest_messages_are_left_out_where_they_do_not_fit(server: RuntimeProcess, model: str):
     talk = [{"role": "system", "content": "Be brief."}, *asked_before(*["Rome"] * 12), *SUM_TALK]
-    small = {**OPTIONS, "num_ctx": 256, "num_predict": 4}
-    prompt = rendered(server, model, talk, options=small)
+    prompt = rendered(server, model, talk)
     assert "Be brief." in prompt
-    assert prompt.count("Rome") < 12
+    assert 0 < prompt.count("Weather in Rome?") < 12
     assert "What is 2+2?" in prompt
-    assert whole(server, model, talk, options=small)["prompt_eval_count"] <= 256
+    short = {**OPTIONS, "num_predict": 2}
+    assert 256 < whole(server, model, talk, options=short)["prompt_eval_count"] <= 512
 
 
 def test_a_last_message_that_does_not_fit_is_cut_or_refused(server: RuntimeProcess):
     """Cut in the middle where the prompt is made here; refused by the worker where it makes it itself."""
-    long = [{"role": "user", "content": "so " * 500}]
-    small = {**OPTIONS, "num_ctx": 256, "num_predict": 4}
-    assert whole(server, "go", long, options=small)["prompt_eval_count"] < 256
-    refused = chat(server, "own", long, options=small)
+    long = [{"role": "user", "content": "so " * 700}]
+    short = {**OPTIONS, "num_predict": 2}
+    assert 256 < whole(server, "go", long, options=short)["prompt_eval_count"] < 512
+    refused = chat(server, "own", long, options=short)
     assert refused.status == 400
     assert json.loads(refused.json["error"])["error"]["type"] == "exceed_context_size_error"
     for model in ("go", "own"):
-        assert chat(server, model, long, options=small, truncate=False).status == 400
+        assert chat(server, model, long, options=short, truncate=False).status == 400
 
 
 @pytest.mark.parametrize(
