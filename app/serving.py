@@ -71,7 +71,7 @@ def _run(settings: Settings, held: Instance, listener: socket.socket, open_brows
         if open_browser:
             webbrowser.open(address)
 
-    server = LoupeServer(_uvicorn_config(settings, app), ready, lambda: _drain(services, lifecycle))
+    server = LoupeServer(uvicorn_config(settings, app), ready, lambda: _drain(services, lifecycle))
     try:
         with asyncio.Runner(loop_factory=_new_loop()) as runner:
             runner.run(server.serve([listener]))
@@ -97,7 +97,7 @@ async def _drain(services: Services, lifecycle: Lifecycle) -> None:
     await asyncio.gather(lifecycle.drain(seconds), services.generations.stop(seconds))
 
 
-def _uvicorn_config(settings: Settings, app: object) -> uvicorn.Config:
+def uvicorn_config(settings: Settings, app: object) -> uvicorn.Config:
     from app.connection_limits import BoundedHttpProtocol
 
     return uvicorn.Config(

@@ -53,7 +53,7 @@ class FaultProxy:
             task.add_done_callback(self._tasks.discard)
         self.connections += 1
         if self.fault.refuse:
-            _reset(writer)
+            reset(writer)
             return
         with contextlib.suppress(ConnectionError):
             up_reader, up_writer = await asyncio.open_connection(self._host, self._port)
@@ -72,7 +72,7 @@ class FaultProxy:
                 writer.write(data[: max(0, self.fault.after - passed)])
                 await writer.drain()
                 if self.fault.then == "reset":
-                    _reset(writer)
+                    reset(writer)
                 elif self.fault.then == "stall":
                     await self.resume.wait()
                 return
@@ -81,7 +81,7 @@ class FaultProxy:
             await writer.drain()
 
 
-def _reset(writer: asyncio.StreamWriter) -> None:
+def reset(writer: asyncio.StreamWriter) -> None:
     """Close with RST: linger of zero."""
     raw: socket.socket = writer.get_extra_info("socket")
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
