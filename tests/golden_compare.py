@@ -88,6 +88,7 @@ def check(recorded: Recording, reply: Reply) -> None:
         assert reply.body == b""
     elif case not in MEASURED:
         assert replaced(ours) == replaced(theirs)
+        assert len(_identities(ours)) == len(_identities(theirs))  # one and the same in all events of a stream
     elif MEASURED[case] is _TICKS:
         assert _without_ticks(ours) == _without_ticks(theirs)
     else:
@@ -104,6 +105,10 @@ def _text_of(recorded: Recording) -> str:
     """The recorded body; "" where only its values were kept."""
     told = "\n".join(recorded.lines) + "\n" if recorded.lines else recorded.text or ""
     return told.replace("<path>", _PATHS.get(recorded.name, "<path>"))
+
+
+def _identities(text: str) -> set[str]:
+    return set(re.findall(r'"id":"((?:chatcmpl|cmpl|msg)[^"]*)"', text))
 
 
 # Value by value
