@@ -1,4 +1,7 @@
-"""The locks: versions and hashes of everything that is installed, made by uv from pyproject.toml, for all platforms."""
+"""The locks: versions and hashes of everything that is installed, made by uv for all platforms.
+
+Two come from pyproject.toml; the clients of `make clients` have one of their own, which nothing of ours depends on.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,9 @@ from pathlib import Path
 from tooling.console import TaskFailed, say
 
 HEADER = "# Made by `make lock`. From pyproject.toml: "
+CLIENTS = "tests/clients/requirements.in"
+CLIENTS_LOCK = "tests/clients/requirements.lock"
+CLIENTS_HEADER = f"# Made by `make lock`. From {CLIENTS}: "
 
 
 def fingerprint(pyproject: str) -> str:
@@ -38,24 +44,27 @@ def without_packages(lock: str, names: tuple[str, ...]) -> str:
 
 
 def make_locks(root: Path, uv: Path, arguments: list[str]) -> None:
-    """Write both locks. Pins stay as they are where they still fit; `--upgrade` takes the newest.
+    """Write the locks. Pins stay as they are where they still fit; `--upgrade` takes the newest.
 
     Raises:
         TaskFailed: uv found no set of versions, or cannot reach the index.
     """
     stamp = fingerprint((root / "pyproject.toml").read_text())
-    _compile(root, uv, "requirements.lock", ["--extra", "embedded", *arguments], stamp)
-    same = ["--extra", "embedded", "--extra", "dev", "--constraint", "requirements.lock", *arguments]
-    _compile(root, uv, "requirements-dev.lock", same, stamp)
+    ours = f"{HEADER}{stamp}"
+    _compile(root, uv, "requirements.lock", ["pyproject.toml", "--extra", "embedded", *arguments], ours)
+    same = ["pyproject.toml", "--extra", "embedded", "--extra", "dev", "--constraint", "requirements.lock", *arguments]
+    _compile(root, uv, "requirements-dev.lock", same, ours)
+    theirs = f"{CLIENTS_HEADER}{hashlib.sha256((root / CLIENTS).read_bytes()).hexdigest()}"
+    _compile(root, uv, CLIENTS_LOCK, [CLIENTS, *arguments], theirs)
 
 
-def _compile(root: Path, uv: Path, lock: str, arguments: list[str], stamp: str) -> None:
-    words = [str(uv), "pip", "compile", "pyproject.toml", "--universal", "--python-version", "3.11"]
+def _compile(root: Path, uv: Path, lock: str, arguments: list[str], header: str) -> None:
+    words = [str(uv), "pip", "compile", "--universal", "--python-version", "3.11"]
     words += ["--fork-strategy", "fewest", "--generate-hashes", "--only-binary", ":all:", "--no-header", "--quiet"]
     words += ["--no-emit-index-url", "--no-emit-find-links", "--output-file", lock, *arguments]
     done = subprocess.run(words, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise TaskFailed(f"uv could not make {lock}: {' '.join(done.stderr.split())[:600]}")
     path = root / lock
-    path.write_text(f"{HEADER}{stamp}\n{path.read_text()}")
+    path.write_text(f"{header}\n{path.read_text()}")
     say(f"{lock}: {len(pinned(path.read_text()))} packages")

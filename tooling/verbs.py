@@ -191,6 +191,17 @@ def prove(arguments: list[str]) -> int:
 
 
 @verb
+def clients(arguments: list[str]) -> int:
+    """other people's clients, unmodified, each up the same ladder against our runtime; or those that are named"""
+    from tooling.clients import prepare
+
+    ensure_libgomp()
+    environment(dev=True)
+    prepare(ROOT)
+    return python(["-m", "tests.client_ladder", *arguments])
+
+
+@verb
 def image(arguments: list[str]) -> int:
     """build the container image with docker, podman or buildah, whichever is here"""
     from tooling.image import build

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import hashlib
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -13,7 +15,7 @@ from packaging.utils import canonicalize_name
 
 from tooling.console import TaskFailed
 from tooling.image import BUILDERS
-from tooling.locks import HEADER, fingerprint, pinned, without_packages
+from tooling.locks import CLIENTS, CLIENTS_HEADER, CLIENTS_LOCK, HEADER, fingerprint, pinned, without_packages
 from tooling.pip_install import EMBEDDED, meaning
 from tooling.verbs import VERBS
 
@@ -51,7 +53,18 @@ def test_the_dev_lock_has_every_pin_of_the_runtime_lock():
     assert {name: dev.get(name) for name in runtime} == runtime
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+def test_the_lock_of_the_clients_was_made_from_what_is_asked_for_and_the_page_names_the_versions():
+    assert read(CLIENTS_LOCK).startswith(CLIENTS_HEADER + hashlib.sha256(read(CLIENTS).encode()).hexdigest())
+    asked = dict(re.findall(r"^([a-z-]+)==(\S+)$", read(CLIENTS), flags=re.MULTILINE))
+    assert len(asked) == 5 and asked.items() <= pinned(read(CLIENTS_LOCK)).items()
+    page = read("docs/clients.md")
+    assert all(f"{name}=={version}" in page for name, version in asked.items())
+    (npm,) = json.loads(read("tests/clients/npm/package.json"))["dependencies"].values()
+    locked = json.loads(read("tests/clients/npm/package-lock.json"))["packages"]["node_modules/ollama"]
+    assert (locked["version"], "resolved" in locked) == (npm, False) and f"ollama@{npm}" in page
+
+
+@pytest.mark.parametrize("lock", (*LOCKS, CLIENTS_LOCK))
 def test_a_lock_has_hashes_and_no_addresses(lock):
     text = read(lock)
     entries = re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE)[1:]
