@@ -138,6 +138,8 @@ def settle(page: Page) -> None:
     page.get_by_test_id("stHeader").wait_for()
     page.wait_for_load_state("networkidle")
     page.evaluate("document.fonts.ready")
+    page.locator('[data-testid="stMain"] [class*="st-key-"]').first.wait_for(state="attached")
+    page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')")
     page.wait_for_timeout(400)
 
 

@@ -62,3 +62,31 @@ def test_a_variant_on_the_models_screen_opens_a_chat_with_it(page: Page, serve: 
     page.goto(serve("models"))
     page.locator('[class*="st-key-variant-smollm2"]', has_text="Q6_K").get_by_role("button", name="Chat").click()
     page.locator(".st-key-variant button", has_text="Q6_K").wait_for()
+
+
+def test_a_dialog_is_reached_by_keyboard_left_with_escape_and_opens_again(page: Page, serve: Serve) -> None:
+    page.goto(serve("models_one"))
+    page.get_by_role("button", name="Make…").first.focus()
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text("Q6_K", exact=True).wait_for()
+    page.keyboard.press("Escape")
+    dialog.wait_for(state="detached")
+    page.get_by_role("button", name="Make a second one").click()
+    box = dialog.get_by_role("checkbox").first
+    box.focus()
+    page.keyboard.press("Space")
+    dialog.get_by_role("button", name="Make 1 quantization").wait_for()
+
+
+def test_a_pull_is_found_again_after_a_reload_stopped_and_dismissed(page: Page, serve: Serve) -> None:
+    page.goto(serve("first_pull"))
+    page.get_by_text("412 MiB of 948 MiB").wait_for()
+    page.reload()
+    page.get_by_text("412 MiB of 948 MiB").wait_for()
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.get_by_role("button", name="Resume", exact=True).wait_for()
+    page.get_by_role("button", name="Dismiss", exact=True).click()
+    page.locator(".lp-job").wait_for(state="detached")
+    page.get_by_role("button", name="Get a model").click()
+    page.get_by_label("Tag").wait_for()
