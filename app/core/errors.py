@@ -163,8 +163,8 @@ class Draining(LoupeError):
     code = "draining"
     retryable = True
 
-    def __init__(self) -> None:
-        super().__init__("the server is shutting down")
+    def __init__(self, message: str = "the server is shutting down") -> None:
+        super().__init__(message)
 
 
 class HostError(LoupeError):

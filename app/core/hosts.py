@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -41,6 +41,22 @@ class HostStatus:
     error: str = ""
     round_trip: float | None = None
     busy_slots: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HostSeats:
+    """What the queue must know of a host that can be used. Models by their canonical names.
+
+    `models` is None until the host has told its list. `loaded` is what it said to have loaded, at `loaded_at`
+    (monotonic seconds; minus infinity before it was asked).
+    """
+
+    name: str
+    slots: int
+    free: int
+    models: Container[str] | None
+    loaded: frozenset[str]
+    loaded_at: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,10 +89,10 @@ def _queue(services: GatewayServices) -> Handler:
         waiting = [
             {
                 "position": ticket.position, "model": ticket.model, "priority": ticket.priority,
-                "waited": round(ticket.waited, 3), "eta": None if ticket.eta is None else round(ticket.eta, 3),
+                "waited": round(ticket.waited, 3), "eta": ticket.eta and round(ticket.eta.likely, 3),
             }
             for ticket in queue.waiting
         ]  # fmt: skip
-        return JSONResponse({"waiting": waiting, "running": queue.running, "limit": queue.limit})
+        return JSONResponse({"waiting": waiting, "running": len(queue.running), "limit": queue.limits.waiting})
 
     return respond

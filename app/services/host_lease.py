@@ -36,7 +36,9 @@ class Lease:
         return canonical(self.model) in self._host.warm
 
     def succeeded(self) -> None:
-        self._host.warm.add(canonical(self.model))
+        if not self.warm:  # it was loaded for this request, and something else may have had to go
+            self._host.warm.add(canonical(self.model))
+            self._host.look_again()
         self._host.breaker.succeeded()
 
     def failed(self, error: LoupeError) -> None:

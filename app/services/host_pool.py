@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from app.core.errors import HostError, ModelNotFound, NoHealthyHost
-from app.core.hosts import HostState, HostStatus, LoadedModel, ModelInfo
+from app.core.hosts import HostSeats, HostState, HostStatus, LoadedModel, ModelInfo
 from app.core.ports import Backend, Clock
 from app.services.host_lease import Lease
 from app.services.watched_host import WatchedHost, canonical
@@ -144,13 +144,17 @@ class HostPool:
         await self._forgiving(watched, watched.refresh(oldest=0.0))
         return _resolved(watched, model) if watched.find(model) and watched.identity else None
 
-    def reserve(self, model: str, avoid: str = "") -> Lease | None:
+    def seats(self) -> tuple[HostSeats, ...]:
+        """The hosts that can be used, as the queue sees them."""
+        return tuple(host.seats() for host in self._usable())
+
+    def reserve(self, model: str, avoid: str = "", among: Collection[str] | None = None) -> Lease | None:
         """Take a slot for the model at once; None if all are taken or a host is still starting.
 
-        The host `avoid` is taken only if no other one has the model. Raises `NoHealthyHost` or `ModelNotFound` when
-        waiting would not help.
+        The host `avoid` is taken only if no other one has the model; `among` names the hosts to choose from. Raises
+        `NoHealthyHost` or `ModelNotFound` when waiting would not help.
         """
-        host = self.choose(model, avoid if avoid and self.has_other(model, avoid) else "")
+        host = self.choose(model, avoid if avoid and self.has_other(model, avoid) else "", among)
         if host is None:
             return None
         lease = Lease(host, model, self.choose, self.changed)
@@ -161,7 +165,7 @@ class HostPool:
         """Whether a host beside this one answers and has the model, free or not."""
         return any(other.has(model) for other in self._usable() if other.name != host)
 
-    def choose(self, model: str, exclude: str = "") -> WatchedHost | None:
+    def choose(self, model: str, exclude: str = "", among: Collection[str] | None = None) -> WatchedHost | None:
         usable = [host for host in self._usable() if host.name != exclude]
         if not usable:
             if exclude or any(host.state in (HostState.WARMING, HostState.UNKNOWN) for host in self._hosts):
@@ -173,7 +177,7 @@ class HostPool:
                 return None
             raise ModelNotFound(model)
         rested = [host for host in having if host.breaker.state != "open"] or having
-        free = [host for host in rested if host.free_slots]
+        free = [host for host in rested if host.free_slots and (among is None or host.name in among)]
         return min(free, key=lambda host: self._rank(host, model), default=None)
 
     @contextlib.asynccontextmanager

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -18,28 +18,10 @@ from app.core.errors import Cancelled, Draining, LoupeError, QueueFull
 from app.core.generation import Priority
 from app.core.ports import Clock
 from app.services.host_lease import Lease
+from app.services.queueing.views import Eta, QueueLimits, QueueSnapshot, RunningRow, WaitingRow
 
 INTERACTIVE_PER_BATCH = 9  # Netflix's 90/10 partition of live and batch work
 SMOOTHING = 0.3  # weight of the newest service time in the mean
-
-
-@dataclass(frozen=True, slots=True)
-class TicketView:
-    """A waiting request as pages show it; `waited` and `eta` in seconds, `eta` None until something was measured."""
-
-    flow: str
-    priority: Priority
-    model: str
-    position: int
-    waited: float
-    eta: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class QueueSnapshot:
-    waiting: tuple[TicketView, ...]
-    running: int
-    limit: int
 
 
 class Ticket:
@@ -49,6 +31,7 @@ class Ticket:
         self._queue = queue
         self._future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
         self.flow, self.priority, self.model, self.entered = flow, priority, model, entered
+        self.id = secrets.token_hex(8)
         self.position = 0
         """1 is next; 0 once it is admitted or gone."""
         self.avoid = ""
@@ -119,8 +102,8 @@ class RequestQueue:
         self._running: set[Ticket] = set()
         self._since_batch = 0
         self._service: dict[str, float] = {}
-        self._views: tuple[TicketView, ...] = ()
-        self._dispatching = self._again = self._closed = False
+        self._views: tuple[WaitingRow, ...] = ()
+        self._dispatching = self._again = self._closed = self._paused = self._draining = False
 
     @property
     def waiting(self) -> int:
@@ -134,6 +117,8 @@ class RequestQueue:
         """Take a place; the slot is there at once if one is free. Raises `QueueFull` or `Draining` without waiting."""
         if self._closed:
             raise Draining
+        if self._draining:
+            raise Draining("the queue is being drained: nothing new is taken until an operator opens it again")
         ticket = Ticket(self, flow, priority, model, self._clock.monotonic())
         self._waiting[priority].setdefault(flow, deque()).append(ticket)
         self.poke()
@@ -191,7 +176,50 @@ class RequestQueue:
         self._number()
 
     def snapshot(self) -> QueueSnapshot:
-        return QueueSnapshot(self._views, len(self._running), self._limit)
+        now = self._clock.monotonic()
+        running = tuple(
+            RunningRow(
+                ticket.id, ticket.flow, "local", ticket.model, ticket.priority,
+                ticket.lease.address.name if ticket.lease else "", "running", now - (ticket.began or now), 0,
+            )
+            for ticket in tuple(self._running)
+        )  # fmt: skip
+        limits = QueueLimits(self._limit, self._per_flow, self._per_flow)
+        return QueueSnapshot(self._views, running, limits, self._paused, self._draining)
+
+    # Operations
+
+    def pause(self) -> None:
+        """Give nobody a slot until `resume`; what runs goes on, and requests are still taken."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Dispatch again, and take new requests again."""
+        self._paused = self._draining = False
+        self.poke()
+
+    def drain(self) -> None:
+        """Take nothing new until `resume`; who waits is still served."""
+        self._draining = True
+
+    def cancel(self, ticket_id: str) -> bool:
+        """End a request that waits; False if there is none of that id."""
+        for ticket in self._order():
+            if ticket.id == ticket_id:
+                ticket.cancel()
+                return True
+        return False
+
+    def move(self, ticket_id: str, priority: Priority) -> bool:
+        """Put a waiting request at the end of its flow in the other class; False if none of that id waits."""
+        for ticket in list(self._order()):
+            if ticket.id == ticket_id:
+                self._remove(ticket)
+                ticket.priority = priority
+                self._waiting[priority].setdefault(ticket.flow, deque()).append(ticket)
+                self.poke()
+                return True
+        return False
 
     # Order
 
@@ -221,6 +249,8 @@ class RequestQueue:
     def _admit_one(self) -> bool:
         """Give one slot away; False when nobody can be served now."""
         self._again = False
+        if self._paused:
+            return False
         full: set[tuple[str, str]] = set()
         for ticket in self._order():
             wanted = (ticket.model, ticket.avoid)
@@ -275,9 +305,13 @@ class RequestQueue:
             ticket.position = position
             ticket.eta = ahead / slots if known else None
             ahead += self._expected(ticket.model)
+            eta = None if ticket.eta is None else Eta(ticket.eta, ticket.eta / 1.7, ticket.eta * 1.7)
             views.append(
-                TicketView(ticket.flow, ticket.priority, ticket.model, position, now - ticket.entered, ticket.eta)
-            )
+                WaitingRow(
+                    ticket.id, ticket.flow, "local", ticket.model, ticket.priority, position, now - ticket.entered,
+                    eta, "all slots are taken",
+                )
+            )  # fmt: skip
         self._views = tuple(views)
 
     def _expected(self, model: str) -> float:

@@ -22,7 +22,7 @@ from app.core.errors import (
     LoupeError,
     ModelNotFound,
 )
-from app.core.hosts import HostState, HostStatus, LoadedModel, ModelInfo
+from app.core.hosts import HostSeats, HostState, HostStatus, LoadedModel, ModelInfo
 from app.core.ports import Backend, Clock
 from app.services.retry_policy import Breaker
 
@@ -50,6 +50,7 @@ class WatchedHost:
         self.breaker = Breaker(clock)
         self.models: dict[str, ModelInfo] | None = None  # by canonical name; None until the host has told
         self.loaded: dict[str, LoadedModel] = {}
+        self.loaded_at = float("-inf")  # when it said what is loaded, by the monotonic clock
         self.warm: set[str] = set()  # canonical names that we know to be loaded there
         self.busy_slots = 0
         self.draining = False
@@ -96,6 +97,11 @@ class WatchedHost:
             busy_slots=self.busy_slots,
         )
 
+    def seats(self) -> HostSeats:
+        """As the queue sees it."""
+        slots, loaded = self.backend.address.slots, frozenset(self.loaded)
+        return HostSeats(self.name, slots, self.free_slots, self.models, loaded, self.loaded_at)
+
     def has(self, model: str) -> bool:
         """Whether the host lists the model; a host that has not told its list yet may have it."""
         return self.models is None or canonical(model) in self.models
@@ -132,6 +138,7 @@ class WatchedHost:
             async with asyncio.timeout(CHECK_TIMEOUT):
                 self.loaded = {canonical(model.name): model for model in await self.backend.loaded()}
                 self.warm = set(self.loaded)
+                self.loaded_at = self._clock.monotonic()
 
     async def watch(self) -> None:
         """Check for ever: every 5 s (with jitter, so that hosts are not asked in step), each second while away."""
@@ -197,7 +204,7 @@ class WatchedHost:
         if state is not self._state:
             log.info("host state", host=self.name, state=str(state), error=error or None)
         if state is not HostState.HEALTHY:
-            self._passes, self.warm = 0, set()
+            self._passes, self.warm, self.loaded = 0, set(), {}
             self._listed_at = float("-inf")
         self._state, self.error = state, error
         self._changed()
