@@ -24,7 +24,7 @@ from app.core.errors import (
 )
 from app.core.generation import Chunk, GenerationRequest, Usage
 from app.core.hosts import HostAddress
-from tests.faultproxy import faulty
+from tests.faultproxy import LimitData, faulty
 from tests.recordings import recording
 from tests.stub_ollama import MODEL, Cut, Reply, StubOllama, error, lines, served
 
@@ -243,7 +243,7 @@ async def test_nobody_listening_is_unreachable(free_port):
 @pytest.mark.parametrize("after", [0, 1, 40, 200, 500])
 async def test_a_connection_that_breaks_at_any_byte_is_a_protocol_error(stub, then, after):
     async with served(stub) as url, faulty(url) as (proxy, address):
-        proxy.fault.after, proxy.fault.then, proxy.fault.slice = after, then, 64
+        await proxy.add(LimitData(after, then))
         backend = OllamaHttp(HostAddress("stub", address))
         with pytest.raises(HostProtocolError):
             await collect(backend)

@@ -12,7 +12,7 @@ from app.core.errors import BadRequest, ModelNotFound
 from app.runtime.model_store import ModelStore
 from app.services.jobs import JobState
 from app.services.perseverance import WAITS
-from tests.faultproxy import Fault, faulty
+from tests.faultproxy import ResetPeer, faulty
 from tests.model_work import working
 from tests.runtime_process import FP16, RuntimeProcess, install_recorded, runtime
 from tests.served import free_port, served_runtime
@@ -49,7 +49,7 @@ async def test_a_cut_connection_to_the_host_is_said_and_gone_through(host, regis
         counted, said = [], []
         job = work.models.pull(address(registry, "cut"))
         await work.until(job, lambda view: view.completed >= WEIGHTS // 4)
-        proxy.fault = Fault(then="reset")
+        broken = await proxy.add(ResetPeer())
         work.go_on.clear()
 
         async def listen() -> None:
@@ -62,7 +62,7 @@ async def test_a_cut_connection_to_the_host_is_said_and_gone_through(host, regis
 
         listening = asyncio.ensure_future(listen())
         await work.until(job, lambda view: view.detail.startswith("Connection lost, trying again (1 of 6)"))
-        proxy.fault = Fault()
+        await proxy.remove(broken)
         work.go_on.set()
         held.gate.set()
         await work.done(job)
