@@ -24,6 +24,7 @@ from pydantic_settings import (
 )
 
 from app.config_values import HostWords, OriginWords, Seconds, Size
+from app.core.generation import CacheMode
 from app.core.hosts import HostAddress
 from app.host_urls import HOST_GRAMMAR, HOSTS_GRAMMAR, MAX_SLOTS, parse_hosts, parse_ollama_host
 
@@ -121,6 +122,12 @@ class Settings(BaseSettings):
 
     # Cache, queue, generations
     cache_bytes: Size = _setting(1 << 30, "Size of the answer cache; 0 turns it off.", "0 to 1TiB", ge=0, le=1 << 40)
+    cache_mode: CacheMode = _setting(
+        CacheMode.USE,
+        "What a request wants of the answer cache when it does not say: an answer from it, a new one in its place, or "
+        "nothing of it.",
+        "use, refresh or bypass",
+    )
     queue_limit: int = _setting(
         64, "Requests that may wait for a slot; more are refused at once.", "0 to 100000", ge=0, le=100_000
     )

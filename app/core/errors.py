@@ -7,6 +7,8 @@
     ├── NotAllowed                 403  known, but not permitted here
     ├── ModelNotFound              404
     ├── ConversationNotFound       404
+    ├── CacheEntryNotFound         404
+    ├── CacheOff                   503  what is in the response cache cannot be told or changed now
     ├── PayloadTooLarge            413
     ├── Cancelled                  499  the client left, or Stop was pressed (never sent)
     ├── QueueFull, QueueTimeout    503  with Retry-After
@@ -101,6 +103,27 @@ class ConversationNotFound(LoupeError):
     def __init__(self, conversation_id: str) -> None:
         super().__init__("this conversation does not exist, or was deleted")
         self.conversation_id = conversation_id
+
+
+class CacheEntryNotFound(LoupeError):
+    status = 404
+    code = "cache_entry_not_found"
+
+    def __init__(self, key: str) -> None:
+        super().__init__("this answer is not in the cache, or not any more")
+        self.key = key
+
+
+class CacheOff(LoupeError):
+    """`why` is a sentence without paths; `retry_after` the seconds until the cache tries again."""
+
+    status = 503
+    code = "cache_off"
+    retryable = True
+
+    def __init__(self, why: str, retry_after: float | None = None) -> None:
+        super().__init__(f"the cache is off: {why}")
+        self.why, self.retry_after = why, retry_after
 
 
 class PayloadTooLarge(LoupeError):

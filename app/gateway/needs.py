@@ -15,6 +15,7 @@ from app.services.host_pool import HostPool
 from app.services.jobs import Jobs
 from app.services.model_jobs import ModelJobs
 from app.services.request_queue import RequestQueue
+from app.services.response_cache import ResponseCache
 from app.services.telemetry import Telemetry
 
 LOCAL = "local"  # the owner: everyone on keyless loopback, and whoever holds the token
@@ -27,6 +28,8 @@ class GatewayServices(Protocol):
     def settings(self) -> Settings: ...
     @property
     def chat(self) -> ChatService: ...
+    @property
+    def cache(self) -> ResponseCache: ...
     @property
     def pool(self) -> HostPool: ...
     @property

@@ -94,8 +94,8 @@ def _caller(request: Request, services: GatewayServices) -> Caller:
     return Caller(
         principal=LOCAL, flow=flow,
         priority=_choice(request, "x-loupe-priority", Priority, Priority.INTERACTIVE),
-        cache_mode=_choice(request, "x-loupe-cache", CacheMode, CacheMode.USE),
-        cache_sampled=request.headers.get("x-loupe-cache") == CacheMode.USE,
+        cache_mode=_choice(request, "x-loupe-cache", CacheMode, services.settings.cache_mode),
+        cache_sampled=_asked_for(request, CacheMode.USE),
         trace=services.telemetry.trace(principal=LOCAL, flow=flow),
     )  # fmt: skip
 
@@ -111,9 +111,13 @@ def _choice(request: Request, header: str, kind: type[Word], default: Word) -> W
         raise BadRequest(f"{header}: {given[:40]!r} is not one of {allowed}", header) from None
 
 
+def _asked_for(request: Request, mode: CacheMode) -> bool:
+    return request.headers.get("x-loupe-cache", "").strip().lower() == mode
+
+
 def _answer_headers(trace: Trace) -> dict[str, str]:
     cache = trace.cache
-    told = f"; age={cache.age:.0f}" if cache.age is not None else f"; reason={cache.reason}" if cache.reason else ""
+    told = f"; age={cache.age:.0f}" if cache.age is not None else f'; reason="{cache.reason}"' if cache.reason else ""
     headers = {"x-loupe-request-id": trace.id, "x-loupe-cache": cache.outcome + told}
     return headers | ({"x-loupe-host": trace.host} if trace.host else {})
 

@@ -1,4 +1,8 @@
-"""What the response cache keeps: the key of a request, and an answer as bytes that are checked when they are read."""
+"""What the response cache keeps: the key of a request, and an answer as bytes that are checked when they are read.
+
+An entry is a header, a card (JSON: what a list of entries shows) and the answer (JSON, compressed). The header has the
+SHA-256 over both, which every read of an answer checks, and a CRC of the card, which lists check.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,17 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
-from app.core.generation import Chunk, GenerationRequest, Usage
+from app.core.generation import Chunk, GenerationRequest, Json, Usage
+from app.services.cache_views import CacheEntry
 
-VERSION = 1
+VERSION = 2
+QUESTION_LIMIT = 2000  # characters of the question that the card keeps, for lists and searches
+CARD_LIMIT = 16 << 10  # bytes from the beginning of an entry that hold its card
+RAW_LIMIT = 8 << 20  # bytes; a longer answer is not kept, and nothing is unpacked beyond it
 _MAGIC = b"LOUPE\x00"
-_HEADER = struct.Struct(f">{len(_MAGIC)}sBQ32s")  # magic, version, length of the payload, its SHA-256
+_HEADER = struct.Struct(f">{len(_MAGIC)}sBIIQ32s")  # magic, version, card's length and CRC, answer's length, SHA-256
 _NOT_IN_KEY = ("stream", "keep_alive")  # they change how an answer is delivered, not what it says
 
 
@@ -47,17 +56,45 @@ def cache_key(
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Whose answer it is, of which model, to what."""
+
+    model: str
+    digest: str = ""
+    endpoint: str = "chat"
+    principal: str = "local"
+    question: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class StoredAnswer:
     """A complete answer. `stored_at` in seconds since the epoch; `seconds` is what it took when it was made."""
 
     chunks: tuple[Chunk, ...]
-    model: str
+    origin: Origin
     stored_at: float
     seconds: float
 
     @property
     def usage(self) -> Usage | None:
         return self.chunks[-1].usage
+
+    @property
+    def raw_size(self) -> int:
+        """Bytes that its lines and texts take unpacked."""
+        return sum(len(chunk.line) + len(chunk.text) + len(chunk.thinking) for chunk in self.chunks)
+
+
+def question_of(request: GenerationRequest) -> str:
+    """The last thing the user said, cut to what a card keeps. Images are not kept."""
+    said: Json = request.body.get("prompt", request.body.get("input"))
+    messages = request.body.get("messages")
+    if isinstance(messages, list):
+        turns = [turn for turn in messages if isinstance(turn, dict) and turn.get("role") == "user"]
+        said = turns[-1].get("content") if turns else ""
+    if isinstance(said, list):
+        said = "\n".join(text for text in said if isinstance(text, str))
+    return said[:QUESTION_LIMIT] if isinstance(said, str) else ""
 
 
 def complete(chunks: Sequence[Chunk]) -> bool:
@@ -68,35 +105,83 @@ def complete(chunks: Sequence[Chunk]) -> bool:
 
 
 def encode(answer: StoredAnswer) -> bytes:
+    origin, usage = answer.origin, answer.usage
+    card = {
+        "model": origin.model, "digest": origin.digest, "endpoint": origin.endpoint, "principal": origin.principal,
+        "question": origin.question[:QUESTION_LIMIT], "stored_at": answer.stored_at, "seconds": answer.seconds,
+        "usage": asdict(usage) if usage else None,
+    }  # fmt: skip
     rows = [
         [chunk.line.decode("utf-8", "surrogateescape"), chunk.text, chunk.thinking, chunk.done, chunk.done_reason]
         for chunk in answer.chunks
     ]
-    told = {
-        "model": answer.model,
-        "stored_at": answer.stored_at,
-        "seconds": answer.seconds,
-        "usage": asdict(answer.usage) if answer.usage else None,
-        "chunks": rows,
-    }
-    payload = zlib.compress(json.dumps(told, separators=(",", ":")).encode(), 1)
-    return _HEADER.pack(_MAGIC, VERSION, len(payload), hashlib.sha256(payload).digest()) + payload
+    top = _dump(card)
+    body = zlib.compress(_dump(rows), 1)
+    seal = hashlib.sha256(top + body).digest()
+    return _HEADER.pack(_MAGIC, VERSION, len(top), zlib.crc32(top), len(body), seal) + top + body
 
 
 def decode(blob: bytes) -> StoredAnswer | None:
     """The answer, or None if a single bit of it is not as it was written."""
     if len(blob) < _HEADER.size:
         return None
-    magic, version, length, digest = _HEADER.unpack_from(blob)
-    payload = blob[_HEADER.size :]
-    if magic != _MAGIC or version != VERSION or length != len(payload):
+    magic, version, card_size, check, size, seal = _HEADER.unpack_from(blob)
+    told = blob[_HEADER.size :]
+    if magic != _MAGIC or version != VERSION or card_size + size != len(told):
         return None
-    if hashlib.sha256(payload).digest() != digest:
+    if hashlib.sha256(told).digest() != seal or zlib.crc32(told[:card_size]) != check:
         return None
-    told = json.loads(zlib.decompress(payload))
-    usage = Usage(**told["usage"]) if told["usage"] else None
+    try:
+        return _rebuilt(json.loads(told[:card_size]), json.loads(_unpacked(told[card_size:])))
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, zlib.error):
+        return None  # sealed rightly and still no answer of ours: somebody else's work
+
+
+def entry_of(key: str, top: bytes, size: int) -> CacheEntry | None:
+    """What a list shows of an entry, from its first `CARD_LIMIT` bytes; None if they are not as they were written."""
+    if len(top) < _HEADER.size:
+        return None
+    magic, version, card_size, check, _, _ = _HEADER.unpack_from(top)
+    card = top[_HEADER.size : _HEADER.size + card_size]
+    if magic != _MAGIC or version != VERSION or len(card) != card_size or zlib.crc32(card) != check:
+        return None
+    try:
+        told = json.loads(card)
+        usage = told["usage"] or {}
+        return CacheEntry(
+            key=key, model=str(told["model"]), digest=str(told["digest"]), endpoint=str(told["endpoint"]),
+            principal=str(told["principal"]), question=str(told["question"]), stored_at=float(told["stored_at"]),
+            seconds=float(told["seconds"]), prompt_tokens=int(usage.get("prompt_tokens", 0)),
+            output_tokens=int(usage.get("output_tokens", 0)), size=size,
+        )  # fmt: skip
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+
+
+def _dump(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def _unpacked(body: bytes) -> str:
+    """Raises `ValueError` for more than an answer of ours can be: a few bytes may unpack to gigabytes."""
+    unpacking = zlib.decompressobj()
+    raw = unpacking.decompress(body, 4 * RAW_LIMIT)
+    if not unpacking.eof or unpacking.unused_data:
+        raise ValueError("the answer does not end where it should")
+    return raw.decode("utf-8", "surrogatepass")
+
+
+def _rebuilt(card: dict[str, Any], rows: list[Any]) -> StoredAnswer:
+    usage = Usage(**{name: int(count) for name, count in card["usage"].items()}) if card["usage"] else None
     chunks = tuple(
-        Chunk(line.encode("utf-8", "surrogateescape"), text, thinking, done, reason, usage if done else None)
-        for line, text, thinking, done, reason in told["chunks"]
+        Chunk(line.encode("utf-8", "surrogateescape"), str(text), str(thinking), bool(done), str(reason),
+              usage if done else None)
+        for line, text, thinking, done, reason in rows
+    )  # fmt: skip
+    origin = Origin(
+        str(card["model"]), str(card["digest"]), str(card["endpoint"]), str(card["principal"]), str(card["question"])
     )
-    return StoredAnswer(chunks, told["model"], told["stored_at"], told["seconds"])
+    answer = StoredAnswer(chunks, origin, float(card["stored_at"]), float(card["seconds"]))
+    if not complete(answer.chunks):
+        raise ValueError("the answer is not complete")
+    return answer

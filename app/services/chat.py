@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from app.core.errors import Cancelled, HostError, LoupeError
 from app.core.generation import CacheMode, Chunk, GenerationRequest, Priority
 from app.core.ports import SystemClock
+from app.services.cached_answer import Origin, question_of
 from app.services.host_lease import Lease
 from app.services.host_pool import HostPool, ResolvedModel
 from app.services.request_queue import RequestQueue, Ticket
@@ -116,6 +117,7 @@ class ChatService:
                 trace.cache = CacheDecision("hit", "", hit.age)
             elif running is not None:
                 trace.cache = CacheDecision("joined", "the same question is being answered")
+                self._cache.joined()
             found["outcome"] = trace.cache.outcome
         if hit is not None:
             for chunk in _replayed(hit):
@@ -147,7 +149,8 @@ class ChatService:
             return None, CacheDecision("bypass", reason or "the host did not say in time what would answer")
         if reason or not (model.digest and model.server):
             return None, CacheDecision("bypass", reason or "the host does not say what would answer")
-        return model, CacheDecision("refresh" if caller.cache_mode is CacheMode.REFRESH else "miss")
+        outcome = "refresh" if caller.cache_mode is CacheMode.REFRESH else "miss"
+        return model, CacheDecision(outcome, "" if self._cache.on else "the cache is off")
 
     def _key(self, request: GenerationRequest, caller: Caller, model: ResolvedModel) -> str:
         # The manifest's digest covers the template too: it is a layer of the model. An unknown context finds nothing,
@@ -168,9 +171,8 @@ class ChatService:
                 return  # pulled anew meanwhile, or another host's version answered
             if request.num_ctx is None and await self._pool.learn_context(answered) is None:
                 return
-            await self._cache.put(
-                self._key(request, caller, answered), chunks, model=request.model, seconds=trace.elapsed
-            )
+            origin = Origin(request.model, answered.digest, request.endpoint, caller.principal, question_of(request))
+            await self._cache.put(self._key(request, caller, answered), chunks, origin, seconds=trace.elapsed)
 
         def produce(trace: Trace) -> AsyncGenerator[Chunk, None]:
             return self._admitted(request, caller, trace)

@@ -19,7 +19,7 @@ import structlog
 
 from app.core.conversations import Answer, Conversation, MessageState, StoredMessage
 from app.core.errors import BadRequest, Cancelled, Draining, LoupeError, StoreError
-from app.core.generation import Chunk, GenerationRequest, Json
+from app.core.generation import CacheMode, Chunk, GenerationRequest, Json
 from app.core.ports import Clock, SystemClock
 from app.services.chat import Caller, ChatService
 from app.services.history import History
@@ -233,11 +233,14 @@ class Generations:
         return await self._begin(conversation_id, caller, ask=text, replace_from=message_id)
 
     async def regenerate(self, conversation_id: str, caller: Caller) -> Generation:
-        """Answer the last question once more, with the conversation's present variant and parameters."""
+        """Answer the last question once more, with the conversation's present variant and parameters: never out of
+        the cache, where the new answer takes the place of the old one."""
         conversation = await self._history.get(conversation_id, caller.principal)
         last = conversation.messages[-1] if conversation.messages else None
         if last is None:
             raise BadRequest("there is no question to answer yet")
+        if caller.cache_mode is CacheMode.USE:
+            caller = replace(caller, cache_mode=CacheMode.REFRESH)
         return await self._begin(conversation_id, caller, replace_from=last.id if last.role == "assistant" else None)
 
     async def _begin(self, conversation_id: str, caller: Caller, **turn: str | None) -> Generation:

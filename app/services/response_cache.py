@@ -1,40 +1,43 @@
 """Complete answers to identical requests, kept on disk and replayed. May fail at any moment without failing a chat.
 
-Reads run on the event loop (microseconds), writes in one thread of their own. Whatever goes wrong with the disk or
-the database turns the cache off for a minute and is told in `stats`; a damaged database is set aside.
+A look-up is a dictionary or one row of SQLite, on the event loop; lists, searches and deletions run in the thread that
+writes, in batches, so that none of them holds up an answer.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
-import shutil
-import sqlite3
-import stat
+import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import structlog
-from diskcache import Cache, Timeout
 
+from app.core.errors import BadRequest
 from app.core.generation import Chunk
 from app.core.ports import Clock
-from app.services.bytes_disk import ENTRY_LIMIT, BytesDisk
-from app.services.cached_answer import StoredAnswer, cache_key, complete, decode, encode
+from app.services.cache_folder import TOTALS
+from app.services.cache_store import MAX_ENTRIES, CacheStore
+from app.services.cache_totals import CacheTotals
+from app.services.cache_views import AGE_BANDS, AgeBand, CachedText, CacheEntry, CachePage, CacheStats
+from app.services.cached_answer import CARD_LIMIT, Origin, StoredAnswer, cache_key, complete, entry_of
 
-__all__ = ["CacheHit", "CacheStats", "ResponseCache", "cache_key"]
+__all__ = ["CacheHit", "CacheStats", "Origin", "ResponseCache", "cache_key"]
 
 log = structlog.get_logger("loupe.cache")
 
-T = TypeVar("T")
-
-OFF_SECONDS = 60.0
 MEMORY_LIMIT = 16 << 20  # bytes of answers kept in memory before the disk
-_FAILURES = (OSError, sqlite3.Error, Timeout)
+SAVE_SECONDS = 30.0  # how often the totals are written: what a kill may cost of them
+BATCH = 200  # entries that a list reads at a time
+PAGE_LIMIT = 500
+_NEWEST = (
+    "SELECT rowid, key, store_time, LENGTH(value), SUBSTR(value, 1, ?) FROM Cache "
+    "WHERE raw = 1 AND TYPEOF(value) = 'blob' AND (store_time, rowid) < (?, ?) "
+    "ORDER BY store_time DESC, rowid DESC LIMIT ?"
+)
+_Place = tuple[float, int]  # (when it was stored, row): where a list goes on, downwards
+_TOP: _Place = (1e18, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,181 +49,169 @@ class CacheHit:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class CacheStats:
-    """`bytes` on disk; `off` says why the cache is off now, "" if it is on. Counts since the start of the process."""
-
-    entries: int
-    bytes: int
-    limit: int
-    hits: int
-    misses: int
-    stored: int
-    damaged: int
-    seconds_saved: float
-    tokens_saved: int
-    off: str
-
-
 class ResponseCache:
-    def __init__(self, folder: Path, limit_bytes: int, clock: Clock) -> None:
-        self._folder, self._limit, self._clock = folder, limit_bytes, clock
-        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loupe-cache")
-        self._disk: Any = None
+    def __init__(self, folder: Path, limit_bytes: int, clock: Clock, max_entries: int = MAX_ENTRIES) -> None:
+        self._clock = clock
+        self._store = CacheStore(folder, limit_bytes, clock, max_entries)
+        self._totals, self._saved, self._saved_at = CacheTotals(), CacheTotals(), clock.monotonic()
         self._memory: OrderedDict[str, tuple[StoredAnswer, int]] = OrderedDict()
         self._memory_bytes = 0
-        self._off_until = float("-inf")
-        self._why = "not started"
-        self._closed = False
-        self._hits = self._misses = self._stored = self._damaged = 0
-        self._seconds_saved, self._tokens_saved = 0.0, 0
 
     async def start(self) -> None:
         """Open the store. One that cannot be opened leaves the cache off, and says why in `stats`."""
-        await self._in_thread(lambda: None)
+        await self._store.run(lambda _: self._totals.load(self._file, self._clock.now()))
 
     async def close(self) -> None:
         """Wait for the writes under way and close. Calling it again does nothing."""
-        await self._in_thread(lambda: self._disk.close())
-        disk, self._disk, self._closed, self._why = self._disk, None, True, "closed"
-        if disk is not None:
-            disk.close()  # diskcache holds one connection a thread: this is the loop's
-        self._writer.shutdown(wait=False)
-
-    def get(self, key: str) -> CacheHit | None:
-        """The answer kept under the key, checked bit by bit; None if there is none, or none that can be trusted."""
-        answer = self._recall(key) or self._read(key)
-        if answer is None:
-            self._misses += 1
-            return None
-        self._hits += 1
-        self._seconds_saved += answer.seconds
-        self._tokens_saved += answer.usage.output_tokens if answer.usage else 0
-        return CacheHit(max(0.0, self._clock.now() - answer.stored_at), answer.chunks, answer.seconds)
-
-    async def put(self, key: str, chunks: Sequence[Chunk], *, model: str, seconds: float) -> bool:
-        """Keep a complete answer. False if it is not one to keep, is too large, or the cache is off."""
-        if not complete(chunks):
-            return False
-        answer = StoredAnswer(tuple(chunks), model, self._clock.now(), seconds)
-        self._remember(key, answer)
-        written = await self._in_thread(lambda: self._write(key, answer))
-        self._stored += written is True
-        return written is True
-
-    async def delete(self, key: str) -> None:
-        self._forget(key)
-        await self._in_thread(lambda: self._disk.delete(key))
-
-    async def clear(self) -> int:
-        """Delete everything; the number of entries that were on disk."""
-        self._memory.clear()
-        self._memory_bytes = 0
-        return await self._in_thread(lambda: int(self._disk.clear())) or 0
-
-    async def stats(self) -> CacheStats:
-        size = await self._in_thread(lambda: (len(self._disk), int(self._disk.volume())))
-        entries, volume = size or (0, 0)
-        return CacheStats(
-            entries=entries,
-            bytes=volume,
-            limit=self._limit,
-            hits=self._hits,
-            misses=self._misses,
-            stored=self._stored,
-            damaged=self._damaged,
-            seconds_saved=self._seconds_saved,
-            tokens_saved=self._tokens_saved,
-            off="" if self.on else self._why,
-        )
+        await self._store.run(lambda _: self._save())
+        await self._store.close()
 
     @property
     def on(self) -> bool:
-        return self._disk is not None and self._clock.monotonic() >= self._off_until
+        return self._store.on
 
-    # Disk
+    # Answers
 
-    def _read(self, key: str) -> StoredAnswer | None:
-        if not self.on:
-            return None
-        foreign = self._disk.disk.foreign
-        try:
-            blob = self._disk.get(key)
-        except _FAILURES as error:
-            self._fail(error)
-            return None
-        if blob is None and self._disk.disk.foreign == foreign:
-            return None
-        answer = decode(blob) if blob is not None else None
+    def get(self, key: str) -> CacheHit | None:
+        """The answer kept under the key, checked bit by bit; None if there is none, or none that can be trusted."""
+        answer = self._recall(key)
+        if answer is None and (answer := self._store.read(key)) is not None:
+            self._remember(key, answer)
         if answer is None:
-            self._damaged += 1
-            self._writer.submit(self._guarded, lambda: self._disk.delete(key))
+            self._totals.misses += 1
             return None
-        self._remember(key, answer)
-        return answer
+        self._totals.hits += 1
+        self._totals.seconds_saved += answer.seconds
+        self._totals.tokens_saved += answer.usage.output_tokens if answer.usage else 0
+        self._save_at_times()
+        return CacheHit(max(0.0, self._clock.now() - answer.stored_at), answer.chunks, answer.seconds)
 
-    def _write(self, key: str, answer: StoredAnswer) -> bool:
-        blob = encode(answer)
-        if len(blob) >= min(ENTRY_LIMIT, self._limit // 100):
+    def joined(self) -> None:
+        """Count a request that found no entry and shares a running generation instead."""
+        self._totals.joined += 1
+
+    async def put(self, key: str, chunks: Sequence[Chunk], origin: Origin, *, seconds: float) -> bool:
+        """Keep a complete answer. False if it is not one to keep, is too large, or the cache is off."""
+        if not complete(chunks) or not self._store.limit:
             return False
-        return bool(self._disk.set(key, blob, tag=answer.model))
+        answer = StoredAnswer(tuple(chunks), origin, self._clock.now(), seconds)
+        self._remember(key, answer)
+        written = await self._store.write(key, answer)
+        if written is False:
+            self._forget(key)
+        self._totals.stored += written is True
+        self._totals.refused += written is False
+        self._save_at_times()
+        return written is True
 
-    def _open(self) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        about = self._folder.stat()
-        if about.st_uid != os.getuid():
-            raise PermissionError("the cache folder belongs to another user")
-        if stat.S_IMODE(about.st_mode) & 0o077:
-            self._folder.chmod(0o700)
-        try:
-            self._disk = self._connect()
-        except sqlite3.DatabaseError as error:
-            log.warning("cache damaged, begun anew", error=str(error))
-            self._set_aside()
-            self._disk = self._connect()
-        self._why = ""
+    # What is in it. All of these raise `CacheOff` while the cache is off.
 
-    def _connect(self) -> Any:
-        return Cache(
-            str(self._folder),
-            timeout=1,
-            disk=BytesDisk,
-            disk_min_file_size=ENTRY_LIMIT,
-            size_limit=self._limit,
-            eviction_policy="least-recently-stored",
-            sqlite_mmap_size=0,  # the memory map makes SQLite's WAL-reset bug (before 3.51.3) worse
-            statistics=0,
-        )
+    async def entries(
+        self, principal: str, *, model: str = "", text: str = "", before: str = "", limit: int = 50
+    ) -> CachePage:
+        """The newest entries, or those after `before` (the `next` of the page before): of a model, with a text in
+        their question or model, in any case. Raises `BadRequest` for a `before` that is none."""
+        found: list[CacheEntry] = []
+        place, wanted = _place(before), min(max(1, limit), PAGE_LIMIT)
+        async with contextlib.aclosing(self._walk(place, principal, model, text)) as walk:
+            async for entry, at in walk:
+                if len(found) == wanted:
+                    return CachePage(tuple(found), f"{place[0]!r}-{place[1]}")
+                found.append(entry)
+                place = at
+        return CachePage(tuple(found), "")
 
-    def _set_aside(self) -> None:
-        """Keep one damaged copy to look at; it is a cache, so nothing is lost."""
-        aside = self._folder.with_name(self._folder.name + ".damaged")
-        shutil.rmtree(aside, ignore_errors=True)
-        self._folder.rename(aside)
-        self._folder.mkdir(mode=0o700)
-
-    def _fail(self, error: Exception) -> None:
-        """Off for a minute. A database that is damaged, not merely busy or out of space, is begun anew after it."""
-        self._off_until = self._clock.monotonic() + OFF_SECONDS
-        self._why = f"{type(error).__name__}: {error}"
-        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-            self._disk = None
-        log.warning("cache off", seconds=OFF_SECONDS, error=self._why)
-
-    def _guarded(self, work: Callable[[], T]) -> T | None:
-        try:
-            if self._disk is None:
-                self._open()
-            return work()
-        except _FAILURES as error:
-            self._fail(error)
+    async def open(self, key: str, principal: str) -> CachedText | None:
+        """One entry with what was answered; None if there is none of this principal, or it was damaged."""
+        [*rows] = await self._store.select("SELECT LENGTH(value) FROM Cache WHERE key = ? AND raw = 1", (key,))
+        answer = self._store.read(key) if rows else None
+        if answer is None or answer.origin.principal != principal:
             return None
+        return _opened(key, answer, rows[0][0])
 
-    async def _in_thread(self, work: Callable[[], T]) -> T | None:
-        """Run in the one writing thread; None if the cache is off or goes off by it."""
-        if self._closed or self._clock.monotonic() < self._off_until:
-            return None
-        return await asyncio.get_running_loop().run_in_executor(self._writer, self._guarded, work)
+    async def delete(self, key: str, principal: str) -> bool:
+        """Whether there was such an entry."""
+        if await self.open(key, principal) is None:
+            return False
+        self._forget(key)
+        return await self._store.delete([key]) > 0
+
+    async def purge(self, principal: str, *, model: str) -> int:
+        """Delete all answers of one model; how many there were."""
+        async with contextlib.aclosing(self._walk(_TOP, principal, model, "")) as walk:
+            keys = [entry.key async for entry, _ in walk]
+        gone = 0
+        for begin in range(0, len(keys), BATCH):
+            batch = keys[begin : begin + BATCH]
+            for key in batch:
+                self._forget(key)
+            gone += await self._store.delete(batch)
+        return gone
+
+    async def clear(self) -> int:
+        """Delete everything; the number of entries that were on disk. The totals stay."""
+        self._memory.clear()
+        self._memory_bytes = 0
+        return await self._store.clear()
+
+    async def export(self, principal: str, *, model: str = "") -> AsyncGenerator[CachedText, None]:
+        """Every entry, newest first, read as it is asked for."""
+        async with contextlib.aclosing(self._walk(_TOP, principal, model, "")) as walk:
+            async for entry, _ in walk:
+                answer = self._store.read(entry.key)
+                if answer is not None:
+                    yield _opened(entry.key, answer, entry.size)
+
+    async def forget_digest(self, digest: str) -> int:
+        """Delete the answers of content that no host has any more. Does nothing while the cache is off."""
+        for key in [key for key, (answer, _) in self._memory.items() if answer.origin.digest == digest]:
+            self._forget(key)
+        return await self._store.evict(digest)
+
+    async def stats(self) -> CacheStats:
+        """Cheap enough to be asked every second. While the cache is off it holds nothing that could be told."""
+        now, totals = self._clock.now(), self._totals
+        entries, size, younger = await self._store.measure([now - age for age in AGE_BANDS]) or (0, 0, [])
+        return CacheStats(
+            entries=entries, bytes=size, limit=self._store.limit, entry_limit=self._store.entry_limit,
+            hits=totals.hits, misses=totals.misses, joined=totals.joined, stored=totals.stored,
+            refused=totals.refused, damaged=totals.damaged + self._store.damaged,
+            seconds_saved=totals.seconds_saved, tokens_saved=totals.tokens_saved, since=totals.since,
+            ages=_bands(entries, younger), off="" if self.on else self._store.why,
+            on_again_in=self._store.on_again_in,
+        )  # fmt: skip
+
+    async def _walk(
+        self, place: _Place, principal: str, model: str, text: str
+    ) -> AsyncGenerator[tuple[CacheEntry, _Place], None]:
+        """Entries that fit, newest first, each with its place."""
+        needle = text.casefold()
+        while rows := await self._store.select(_NEWEST, (CARD_LIMIT, *place, BATCH)):
+            for row, key, stored, size, top in rows:
+                place = (stored, row)
+                entry = entry_of(key, top, size) if isinstance(key, str) else None
+                if entry is None or entry.principal != principal or (model and entry.model != model):
+                    continue
+                if not needle or needle in f"{entry.question}\n{entry.model}".casefold():
+                    yield entry, place
+
+    # Totals
+
+    @property
+    def _file(self) -> Path:
+        return self._store.folder / TOTALS
+
+    def _save_at_times(self) -> None:
+        now = self._clock.monotonic()
+        if now - self._saved_at >= SAVE_SECONDS:
+            self._saved_at = now
+            self._store.later(lambda _: self._save())
+
+    def _save(self) -> None:
+        self._totals.damaged, self._store.damaged = self._totals.damaged + self._store.damaged, 0
+        if self._totals != self._saved:
+            self._totals.save(self._file)
+            self._saved = CacheTotals(**{name: getattr(self._totals, name) for name in CacheTotals.__slots__})
 
     # Memory
 
@@ -233,7 +224,7 @@ class ResponseCache:
 
     def _remember(self, key: str, answer: StoredAnswer) -> None:
         self._forget(key)
-        size = sum(len(chunk.line) + len(chunk.text) + 200 for chunk in answer.chunks)  # 200: the objects themselves
+        size = answer.raw_size + 200 * len(answer.chunks)  # 200: the objects themselves
         self._memory[key] = (answer, size)
         self._memory_bytes += size
         while self._memory_bytes > MEMORY_LIMIT:
@@ -241,3 +232,28 @@ class ResponseCache:
 
     def _forget(self, key: str) -> None:
         self._memory_bytes -= self._memory.pop(key, (None, 0))[1]
+
+
+def _bands(entries: int, younger: Sequence[int]) -> tuple[AgeBand, ...]:
+    """From the entries that are younger than each of `AGE_BANDS`."""
+    bands = [AgeBand(age, count - less) for age, count, less in zip(AGE_BANDS, younger, [0, *younger], strict=False)]
+    return (*bands, AgeBand(None, entries - younger[-1])) if bands else ()
+
+
+def _place(before: str) -> _Place:
+    stored, _, row = before.partition("-")
+    try:
+        return (float(stored), int(row)) if before else _TOP
+    except ValueError:
+        raise BadRequest(f"before: {before[:40]!r} is not the `next` of a page", "before") from None
+
+
+def _opened(key: str, answer: StoredAnswer, size: int) -> CachedText:
+    origin, usage = answer.origin, answer.usage
+    entry = CacheEntry(
+        key=key, model=origin.model, digest=origin.digest, endpoint=origin.endpoint, principal=origin.principal,
+        question=origin.question, stored_at=answer.stored_at, seconds=answer.seconds,
+        prompt_tokens=usage.prompt_tokens if usage else 0, output_tokens=usage.output_tokens if usage else 0, size=size,
+    )  # fmt: skip
+    text, thinking = ("".join(getattr(chunk, name) for chunk in answer.chunks) for name in ("text", "thinking"))
+    return CachedText(entry, text, thinking, answer.chunks[-1].done_reason)

@@ -38,4 +38,8 @@ def principal() -> str:
 def caller() -> Caller:
     """A caller with a fresh trace, for one request. Its flow is this page, so that two pages share fairly."""
     context = get_script_run_ctx()
-    return Caller(principal=principal(), flow=f"page {context.session_id}" if context else "page")
+    return Caller(
+        principal=principal(),
+        flow=f"page {context.session_id}" if context else "page",
+        cache_mode=services().settings.cache_mode,
+    )

@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 
 from app.core.generation import Chunk, GenerationRequest
 from app.services.bytes_disk import ENTRY_LIMIT, BytesDisk
-from app.services.cached_answer import StoredAnswer, cache_key, decode, encode
+from app.services.cached_answer import Origin, StoredAnswer, cache_key, decode, encode
 from app.services.response_cache import ResponseCache
-from tests.fakes import MODEL, FakeClock, answer, chat, chunk
+from tests.fakes import DIGEST, MODEL, FakeClock, answer, chat, chunk
 
 pytestmark = pytest.mark.anyio
 ABOUT = {"digest": "d", "template_digest": "", "server": "ollama 0.33.0", "context": 4096, "namespace": "local"}
 LIMIT = 64 << 20
+ORIGIN = Origin(MODEL, DIGEST, question="Name the capital of France.")
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ async def reopened(folder: Path, clock: FakeClock) -> ResponseCache:
 
 
 async def put(cache: ResponseCache, key: str = "k", *texts: str) -> bool:
-    return await cache.put(key, answer(*(texts or ("Paris", "."))), model=MODEL, seconds=1.5)
+    return await cache.put(key, answer(*(texts or ("Paris", "."))), ORIGIN, seconds=1.5)
 
 
 # Keys
@@ -124,7 +125,7 @@ async def test_an_answer_survives_the_process(cache, folder, clock):
     ],
 )
 async def test_only_complete_answers_are_kept(cache, chunks, why):
-    assert not await cache.put("k", chunks, model=MODEL, seconds=1), why
+    assert not await cache.put("k", chunks, ORIGIN, seconds=1), why
     assert cache.get("k") is None
 
 
@@ -136,7 +137,7 @@ async def test_an_answer_that_is_too_large_is_not_written(cache):
 
 @given(st.data())
 def test_no_damaged_entry_is_read(data):
-    blob = encode(StoredAnswer(tuple(answer("Paris", ".")), MODEL, 1.0, 2.0))
+    blob = encode(StoredAnswer(tuple(answer("Paris", ".")), ORIGIN, 1.0, 2.0))
     assert decode(blob) is not None
     at = data.draw(st.integers(0, len(blob) - 1))
     flipped = blob[:at] + bytes([blob[at] ^ (1 << data.draw(st.integers(0, 7)))]) + blob[at + 1 :]
@@ -229,7 +230,7 @@ async def test_a_planted_file_name_reads_and_deletes_nothing(cache, folder, cloc
 async def test_the_folder_is_for_its_owner_only(cache, folder, clock):
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     await cache.close()
-    folder.chmod(0o777)
+    folder.chmod(0o755)
     again = await reopened(folder, clock)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     await again.close()
@@ -304,7 +305,7 @@ async def test_the_size_is_bounded(folder, clock):
 async def test_clear_and_delete_forget_memory_and_disk(cache):
     await put(cache, "a")
     await put(cache, "b")
-    await cache.delete("a")
+    await cache.delete("a", "local")
     assert cache.get("a") is None
     assert cache.get("b") is not None
     assert await cache.clear() == 1
