@@ -17,7 +17,7 @@ import random
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -284,7 +284,7 @@ class Pipe:
             finished = doing.done()
             if not finished:
                 doing.cancel()
-                await asyncio.wait({doing})
+            await asyncio.gather(doing, return_exceptions=True)
         if finished:
             doing.result()
         return finished
@@ -404,7 +404,7 @@ async def _closed(writer: asyncio.StreamWriter) -> None:
             await writer.wait_closed()
     except TimeoutError:
         writer.transport.abort()
-    except ConnectionError:
+    except OSError:
         pass  # the peer was quicker
 
 
@@ -424,3 +424,21 @@ async def faulty(upstream: str, *, address: str = "127.0.0.1", seed: int = 0) ->
         yield proxy, await proxy.start()
     finally:
         await proxy.stop()
+
+
+@contextlib.contextmanager
+def blackhole(port: int = 0, *, address: str = "127.0.0.1") -> Iterator[str]:
+    """An address whose SYNs nobody answers: connecting to it neither succeeds nor fails. Linux only.
+
+    The listener's backlog is full of connections that are never accepted, so the kernel drops the next ones.
+    """
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+        listener.listen(0)
+        for _ in range(8):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield f"http://{address}:{listener.getsockname()[1]}"

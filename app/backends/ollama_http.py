@@ -17,6 +17,7 @@ import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
+from app.backends.patience import Patience
 from app.backends.translation import CONNECT_SECONDS, translating
 from app.core.errors import HostError, HostProtocolError, HostRefused, HostTimeout, HostUnreachable, ModelNotFound
 from app.core.generation import Chunk, GenerationRequest
@@ -26,6 +27,7 @@ from app.wire.framing import LineTooLong, split_lines
 
 ANSWER_LIMIT = 256 << 20  # bytes of one short answer; `show` with `verbose` of a large vocabulary has tens of MB
 ERROR_LIMIT = 1 << 20
+PROGRESS = 1 << 16
 DRAIN_SECONDS = 0.2  # after `done`: the end of the body usually follows at once, and then the connection is kept
 KEEP_ALIVE_SECONDS = 4.0  # below uvicorn's 5 s, so that a connection is never reused just as the host closes it
 SLOW_PATHS = ("/api/embed", "/api/embeddings")
@@ -57,25 +59,27 @@ class OllamaHttp:
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[Chunk, None]:
         path, body = f"/api/{request.endpoint}", json.dumps({**request.body, "stream": True}).encode()
-        first, stall = self._timeouts.first_token, self._timeouts.stall
+        first = self._timeouts.first_token
+        patience = Patience(self._address.name, first, self._timeouts.stall)
         async with self._sent("POST", path, body, seconds=first, phase="first token") as response:
             if response.status_code != 200:
                 raise await self._refusal(response, request.model)
             if _is_one_object(response):
-                yield parse_chunk(request.endpoint, await self._read(response, first), self._address.name, whole=True)
+                yield parse_chunk(request.endpoint, await _read(response, patience), self._address.name, whole=True)
                 return
-            async with aclosing(self._chunks(response, first, stall)) as chunks:
+            async with aclosing(patience.chunks(response)) as chunks:
                 async for line in _lines(chunks, self._address.name):
                     chunk = parse_chunk(request.endpoint, line, self._address.name)
                     yield chunk
                     if chunk.done:
                         await _drain(chunks)
                         return
+                    patience.heard()
         raise HostProtocolError(self._address.name, "the answer ended before it was done")
 
     async def version(self) -> tuple[str, str]:
         async with self._sent("GET", "/api/version", b"", seconds=self._timeouts.short) as response:
-            body = await self._read(response, self._timeouts.short)
+            body = await _read(response, self._patience(self._timeouts.short))
             if response.status_code != 200:
                 raise self._refused(response, body)
             return parse_version(body, self._address.name), response.headers.get("server", "")
@@ -91,12 +95,13 @@ class OllamaHttp:
         async with self._sent("POST", "/api/show", body, seconds=self._timeouts.short) as response:
             if response.status_code != 200:
                 raise await self._refusal(response, model)
-            return parse_show(await self._read(response, self._timeouts.short), self._address.name)
+            shown = await _read(response, self._patience(self._timeouts.short))
+            return parse_show(shown, self._address.name)
 
     async def forward(self, method: str, path: str, body: bytes = b"") -> RawAnswer:
         seconds = self._timeouts.first_token if path in SLOW_PATHS else self._timeouts.short
         async with self._sent(method, path, body, seconds=seconds) as response:
-            content = await self._read(response, seconds)
+            content = await _read(response, self._patience(seconds))
             return RawAnswer(response.status_code, response.headers.get("content-type", ""), content)
 
     async def forward_stream(
@@ -105,10 +110,12 @@ class OllamaHttp:
         seconds = self._timeouts.quantizing if path == "/api/create" else self._timeouts.management
         async with self._sent(method, path, body, seconds=seconds, phase="first line") as response:
             if response.status_code >= 300:
-                raise self._refused(response, await self._read(response, seconds, ERROR_LIMIT))
-            async with aclosing(self._chunks(response, seconds, seconds)) as chunks:
+                raise self._refused(response, await _read(response, self._patience(seconds), ERROR_LIMIT))
+            patience = self._patience(seconds)
+            async with aclosing(patience.chunks(response)) as chunks:
                 async for line in _lines(chunks, self._address.name):
                     yield line
+                    patience.heard()
 
     async def close(self) -> None:
         self._closed = True
@@ -165,33 +172,12 @@ class OllamaHttp:
             raise HostRefused(self._address.name, answer.status, _sentence(answer.status, answer.body), answer.body)
         return answer.body
 
-    async def _chunks(self, response: httpx.Response, first: float, stall: float) -> AsyncGenerator[bytes, None]:
-        """The body as it comes; `HostTimeout` after `first` seconds without its beginning, or `stall` in between."""
-        pieces = response.aiter_bytes()
-        seconds, phase = first, "first token"
-        while True:
-            try:
-                async with asyncio.timeout(seconds):
-                    piece = await anext(pieces, None)
-            except TimeoutError as error:
-                raise HostTimeout(self._address.name, phase, seconds) from error
-            if piece is None:
-                return
-            yield piece
-            seconds, phase = stall, "stall"
-
-    async def _read(self, response: httpx.Response, seconds: float, limit: int = ANSWER_LIMIT) -> bytes:
-        body = bytearray()
-        async with aclosing(self._chunks(response, seconds, seconds)) as chunks:
-            async for chunk in chunks:
-                body += chunk
-                if len(body) > limit:
-                    raise HostProtocolError(self._address.name, f"its answer is larger than {limit} bytes")
-        return bytes(body)
+    def _patience(self, seconds: float) -> Patience:
+        return Patience(self._address.name, seconds, seconds)
 
     async def _refusal(self, response: httpx.Response, model: str) -> HostError | ModelNotFound:
         """An error status about a model: the host's own words go on to the client."""
-        body = await self._read(response, self._timeouts.short, ERROR_LIMIT)
+        body = await _read(response, self._patience(self._timeouts.short), ERROR_LIMIT)
         text = error_text(body)
         if response.status_code == 404 and text is not None:
             return ModelNotFound(model, text)
@@ -203,6 +189,20 @@ class OllamaHttp:
         if response.status_code < 400:
             return HostProtocolError(self._address.name, f"status {response.status_code}")
         return HostRefused(self._address.name, response.status_code, _sentence(response.status_code, body), body)
+
+
+async def _read(response: httpx.Response, patience: Patience, limit: int = ANSWER_LIMIT) -> bytes:
+    """A short answer, whole. The host has to send a part of it (`PROGRESS` bytes) within each span of the patience."""
+    body, heard = bytearray(), 0
+    async with aclosing(patience.chunks(response)) as chunks:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > limit:
+                raise HostProtocolError(patience.host, f"its answer is larger than {limit} bytes")
+            if len(body) - heard >= PROGRESS:
+                heard = len(body)
+                patience.heard()
+    return bytes(body)
 
 
 async def _extending(body: AsyncIterator[bytes], limit: asyncio.Timeout, seconds: float) -> AsyncIterator[bytes]:

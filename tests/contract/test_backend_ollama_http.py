@@ -24,7 +24,7 @@ from app.core.errors import (
 )
 from app.core.generation import Chunk, GenerationRequest, Usage
 from app.core.hosts import HostAddress
-from tests.faultproxy import LimitData, faulty
+from tests.faultproxy import Bandwidth, LimitData, faulty
 from tests.recordings import recording
 from tests.stub_ollama import MODEL, Cut, Reply, StubOllama, error, lines, served
 
@@ -225,6 +225,29 @@ async def test_silence_before_the_first_token_and_in_mid_answer_are_told_apart(s
         stub.on("/api/ps", Reply([asyncio.Event()]))
         with pytest.raises(HostTimeout):
             await backend.loaded()
+        await backend.close()
+
+
+async def test_a_byte_now_and_then_is_no_answer(stub):
+    impatient = HostTimeouts(first_token=0.3, stall=0.3, short=0.3)
+    async with served(stub) as url, faulty(url) as (proxy, address):
+        backend = OllamaHttp(HostAddress("stub", address), timeouts=impatient)
+        drip = await proxy.add(Bandwidth(100))
+        with pytest.raises(HostTimeout):
+            await collect(backend)
+        with pytest.raises(HostTimeout):
+            await backend.models()
+        await proxy.remove(drip)
+        go_on, told = asyncio.Event(), [line.encode() + b"\n" for line in recording("chat_stream").lines]
+        stub.on("/api/chat", Reply([told[0], go_on, *told[1:]]))
+        chunks = backend.stream(CHAT)
+        assert (await anext(chunks)).text == "The"
+        await proxy.add(Bandwidth(100))
+        go_on.set()
+        with pytest.raises(HostTimeout) as caught:
+            async for _ in chunks:
+                continue
+        assert caught.value.phase == "stall"
         await backend.close()
 
 

@@ -11,7 +11,18 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.faultproxy import Bandwidth, Down, Latency, LimitData, ResetPeer, Slicer, SlowClose, Timeout, faulty
+from tests.faultproxy import (
+    Bandwidth,
+    Down,
+    Latency,
+    LimitData,
+    ResetPeer,
+    Slicer,
+    SlowClose,
+    Timeout,
+    blackhole,
+    faulty,
+)
 
 pytestmark = pytest.mark.anyio
 TEXT = bytes(range(256)) * 4
@@ -315,3 +326,9 @@ async def test_stopping_leaves_no_connection_open():
                 await asyncio.sleep(0)
         for writer in writers:
             writer.close()
+
+
+async def test_a_black_hole_neither_accepts_nor_refuses():
+    with blackhole() as url, pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await connect(url)
