@@ -48,16 +48,18 @@ class Tensor:
 
 @dataclass
 class Sample:
-    """A file to be. The fields are what its header will claim."""
+    """A file to be. The fields are what its header will claim; `raw` are entries that are bytes already."""
 
     entries: list[tuple[str, int, Any]] = field(default_factory=list)
     tensors: list[Tensor] = field(default_factory=list)
     version: int = 3
     alignment: int = 32
     magic: bytes = b"GGUF"
+    raw: tuple[bytes, ...] = ()
 
     def header(self) -> bytes:
-        out = [self.magic, struct.pack("<IQQ", self.version, len(self.tensors), len(self.entries))]
+        counts = len(self.tensors), len(self.entries) + len(self.raw)
+        out = [self.magic, struct.pack("<IQQ", self.version, *counts), *self.raw]
         out += [string(key) + struct.pack("<I", kind) + value_bytes(kind, value) for key, kind, value in self.entries]
         offset = 0
         for tensor in self.tensors:

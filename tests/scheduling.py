@@ -266,4 +266,4 @@ async def bench(machine: Machine | None = None, **settings: Any) -> AsyncIterato
     try:
         yield made
     finally:
-        await made.scheduler.close()
+        await asyncio.wait_for(made.scheduler.close(), 10)

@@ -70,6 +70,15 @@ class Caretaker:
         self._crashes.note(runner.key, why)
         self._retire(runner)
 
+    def dismiss(self, runner: Runner, why: str) -> None:
+        """No further request for it: its worker is ended when the last that holds it is through."""
+        if runner.dismissed or runner.retired:
+            return
+        _log.warning("the worker of %s is replaced: %s", runner.model.name.shortest, why)
+        self._crashes.note(runner.key, why)
+        runner.dismissed = True
+        runner.expire_soon()
+
     async def _is_well(self, runner: Runner, seconds: float) -> bool:
         if await runner.worker.answers(seconds):
             runner.last_seen_well = self._clock.monotonic()

@@ -44,8 +44,8 @@ def file_key(model: LocalModel) -> str:
 class Runner:
     """A worker in service. `refs` counts the requests that hold it; `idle` is set while there is none.
 
-    `session_ns` is how long it stays after its last request, in nanoseconds. `retired` once it is out of service,
-    `check` while its worker is being asked how it is.
+    `session_ns` is how long it stays after its last request, in nanoseconds. `dismissed` once it takes no more
+    requests, `retired` once it is out of service, `check` while its worker is being asked how it is.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Runner:
         self.refs = 0
         self.idle = asyncio.Event()
         self.idle.set()
-        self.retired = False
+        self.retired = self.dismissed = False
         self.check: asyncio.Task[bool] | None = None
         self.session_ns = session_ns
         self.last_used = self.last_seen_well = clock.monotonic()
@@ -75,7 +75,8 @@ class Runner:
         self._timer: Handle | None = None
 
     def serves(self, model: LocalModel, launch: Launch) -> bool:
-        return self.worker.alive and not self.retired and launch.served_by(self.launch, model.trained_context)
+        in_service = self.worker.alive and not (self.retired or self.dismissed)
+        return in_service and launch.served_by(self.launch, model.trained_context)
 
     def hold(self, session_ns: int | None) -> None:
         """One more request; `session_ns` is its keep_alive, None leaves what was said before."""

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from app.core.errors import Draining, GenerationFailed, ModelLoadFailed, QueueFull
+from app.core.errors import Draining, GenerationFailed, HostError, HostRefused, ModelLoadFailed, QueueFull
 from app.core.ports import Clock, SystemClock
 from app.runtime.caretaker import Caretaker
 from app.runtime.crash_record import CrashRecord
@@ -26,7 +26,7 @@ from app.runtime.options import Launch
 from app.runtime.runners import Later, LoadedRow, Runner, file_key
 from app.runtime.settings import RuntimeSettings
 from app.runtime.worker_client import WorkerSilent
-from app.runtime.worker_log import is_out_of_memory
+from app.runtime.worker_log import advice_for, is_out_of_memory
 from app.runtime.worker_process import start_worker
 
 _log = logging.getLogger(__name__)
@@ -73,16 +73,27 @@ class Scheduler:
         except WorkerSilent as error:
             self._caretaker.give_up(runner, error.message)
             raise
-        except GenerationFailed as error:
-            # Most likely the worker died, and its connection told us first. Whoever reads this error may ask again
-            # at once, and must not be handed the same worker.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(runner.worker.ended(), _DEATH_SECONDS)
-            if runner.worker.alive:
+        except (GenerationFailed, HostRefused) as error:
+            told = await self._explained(runner, error)
+            if told is error:
                 raise
-            raise GenerationFailed(error.host, f"{error.message} ({runner.worker.why_ended()})") from error
+            raise told from error
         finally:
             runner.release()
+
+    async def _explained(self, runner: Runner, error: HostError) -> HostError:
+        """`error` with what is known of its worker. Whoever reads it may ask again at once, and must not be handed the
+        same worker if that is dead (its connection tells us first) or starved of memory (it lives, and answers so)."""
+        if is_out_of_memory(error.message):
+            self._caretaker.dismiss(runner, error.message)
+            return GenerationFailed(error.host, f"the model runner ran out of memory: {advice_for(error.message)}")
+        if isinstance(error, HostRefused):
+            return error
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(runner.worker.ended(), _DEATH_SECONDS)
+        if runner.worker.alive:
+            return error
+        return GenerationFailed(error.host, f"{error.message} ({runner.worker.why_ended()})")
 
     def unload(self, model: LocalModel) -> None:
         """Unload as soon as its requests have ended, no error where it is not loaded. Its crashes are forgiven."""

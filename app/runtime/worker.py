@@ -2,8 +2,8 @@
 
 Started by the supervisor as a plain file in isolated mode. The first line on standard input is its configuration;
 after that the pipe only says, by ending, that the supervisor is gone. It prints one JSON line when the model is
-loaded; everything llama.cpp has to say goes to standard error. It ends with its parent: at once through the kernel
-(a worker that loads holds the interpreter lock and could not watch the pipe), and through the pipe elsewhere.
+loaded, or cannot be; everything llama.cpp has to say goes to standard error. It ends with its parent: at once by the
+kernel (a worker that loads holds the interpreter lock and could not watch the pipe), and through the pipe elsewhere.
 """
 
 from __future__ import annotations
@@ -85,13 +85,17 @@ def _parameters(config: dict[str, Any]) -> Any:
 def main() -> None:
     _die_with_parent(int(sys.argv[1]))
     config = json.loads(sys.stdin.buffer.readline())
-    _limit(config)
     threading.Thread(target=_watch_input, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the supervisor's to handle
-    import xllamacpp
+    try:
+        _limit(config)
+        import xllamacpp
 
-    server = xllamacpp.Server(_parameters(config))
-    print(json.dumps({"ready": True, "url": server.listening_address}), flush=True)
+        server = xllamacpp.Server(_parameters(config))
+        told = {"ready": True, "url": server.listening_address}
+    except Exception as error:  # it stays until it is ended: llama.cpp's log, which says why, is written by a thread
+        told = {"ready": False, "error": f"{type(error).__name__}: {error}"}
+    print(json.dumps(told), flush=True)
     threading.Event().wait()  # the server has threads of its own; this one only keeps them company
 
 

@@ -63,11 +63,12 @@ class WorkerConfig:
 
 
 class Worker:
-    """A process with a loaded model. `died` is set when it has ended, whoever ended it."""
+    """A process with a loaded model. `died` is set when it has ended, whoever ended it, `complained` when its log says
+    that something went wrong."""
 
     def __init__(self, process: asyncio.subprocess.Process, log: WorkerLog) -> None:
         self._process, self.log = process, log
-        self.died = asyncio.Event()
+        self.died, self.complained = asyncio.Event(), asyncio.Event()
         self.client: WorkerClient | None = None
         self._hung = ""
         self._tasks = [asyncio.create_task(self._read_log()), asyncio.create_task(self._wait())]
@@ -92,6 +93,8 @@ class Worker:
             *lines, held = (held + data).split(b"\n")
             for line in lines:
                 self.log.feed(line)
+            if self.log.reason:
+                self.complained.set()
             held = held[:_LOG_PIECE]
         if held:
             self.log.feed(held)
@@ -207,10 +210,15 @@ async def _ready(worker: Worker, process: asyncio.subprocess.Process, config: Wo
 
 
 async def _address(line: bytes, worker: Worker, model: str) -> str:
+    """What the worker's only line says. Where that is no address, the log has the reason, and may come later."""
     try:
-        return str(json.loads(line)["url"])
-    except (ValueError, KeyError, TypeError):
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(worker.ended(), _LAST_WORDS_SECONDS)
-        why = worker.why_ended()
-        raise ModelLoadFailed(model, why, advice_for(why), crashed=worker.was_killed) from None
+        told = json.loads(line)
+        if told["ready"]:
+            return str(told["url"])
+        why = str(told["error"])
+    except (ValueError, KeyError, TypeError):  # it ended without a line
+        why = ""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(worker.complained.wait() if why else worker.ended(), _LAST_WORDS_SECONDS)
+    why = worker.log.reason or why or worker.why_ended()
+    raise ModelLoadFailed(model, why, advice_for(why), crashed=worker.was_killed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.core.errors import GenerationFailed, ModelKeepsCrashing, ModelLoadFailed
+from app.core.errors import GenerationFailed, HostRefused, ModelKeepsCrashing, ModelLoadFailed
 from app.runtime.worker_client import WorkerSilent
 from tests.scheduling import Bench, Machine, a_model, bench
 
@@ -42,6 +42,21 @@ async def test_an_error_of_a_request_whose_worker_lives_is_passed_on_as_it_is():
         assert caught.value is told
         await b.use(MODEL)
         assert len(b.machine.workers) == 1
+
+
+@pytest.mark.parametrize("kind", [HostRefused, GenerationFailed])
+async def test_a_worker_that_ran_out_of_memory_ends_its_other_answers_and_is_replaced(kind):
+    async with bench() as b:
+        starved, other = await b.ask(MODEL), await b.ask(MODEL)
+        said = '{"error":{"code":500,"message":"std::bad_alloc"}}'
+        await starved.finish(HostRefused("worker", 500, said) if kind is HostRefused else kind("worker", said))
+        told = starved.error()
+        assert isinstance(told, GenerationFailed)
+        assert "ran out of memory" in told.message and "num_ctx" in told.message
+        next_one = await b.ask(MODEL)
+        assert next_one.holds is None and other.holds is not None and other.holds.alive
+        await other.finish()
+        assert next_one.holds is b.machine.workers[1]
 
 
 async def test_an_idle_worker_that_dies_is_no_error_for_anybody():
