@@ -119,6 +119,10 @@ class HostPool:
 
     # Choosing
 
+    def lists(self, model: str) -> bool:
+        """Whether a host that answers has the model, as far as is known: then `resolve` need not ask anybody."""
+        return any(host.usable and host.has(model) for host in self._hosts)
+
     async def resolve(self, model: str, *, fresh: bool = False) -> ResolvedModel:
         """Where the model is now. Raises `ModelNotFound` if no host has it, `NoHealthyHost` if none answers.
 
@@ -268,7 +272,9 @@ class HostPool:
             raise NoHealthyHost(self._reasons())
 
     async def _refresh(self, oldest: float) -> None:
-        await asyncio.gather(*(self._forgiving(host, host.refresh(oldest=oldest)) for host in self._usable()))
+        stale = [host for host in self._usable() if host.list_age >= oldest]
+        if stale:
+            await asyncio.gather(*(self._forgiving(host, host.refresh(oldest=oldest)) for host in stale))
 
     async def _forgiving(self, host: WatchedHost, work: Awaitable[None]) -> None:
         """A host that fails to list is reported and left out; the others still answer."""
