@@ -16,6 +16,7 @@ import structlog
 from app.core.generation import Span, Usage
 from app.core.ports import Clock
 from app.services.metrics import Metrics
+from app.services.queueing.views import Eta
 
 log = structlog.get_logger("loupe.requests")
 
@@ -26,12 +27,12 @@ Attribute = str | int | float | bool
 class Phase:
     """What a request is doing now. `name` is one of: new, cache, queued, connect, loading, prefill, decode, done.
 
-    `position` counts from 1; `eta` is in seconds, None where nothing has been measured yet. Both only while queued.
+    `position` counts from 1; `eta` is None where nothing has been measured yet. Both only while queued.
     """
 
     name: str
     position: int | None = None
-    eta: float | None = None
+    eta: Eta | None = None
 
 
 @dataclass(frozen=True, slots=True)
