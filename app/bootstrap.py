@@ -19,7 +19,7 @@ from app.backends.quantizer_process import QuantizerProcess
 from app.backends.starter_process import StarterProcess
 from app.config import Settings, process_environment
 from app.core.generation import CacheMode, GenerationRequest, Priority
-from app.core.hosts import HostAddress, HostState
+from app.core.hosts import ANSWERING, HostAddress
 from app.core.ports import Backend, Clock, SystemClock
 from app.host_resolution import resolve_hosts
 from app.models.catalog import Catalog
@@ -180,7 +180,7 @@ def _expose(telemetry: Telemetry, queue: RequestQueue, pool: HostPool) -> None:
 
     def hosts() -> None:
         for status in pool.statuses():
-            up = status.state in (HostState.HEALTHY, HostState.BUSY)
+            up = status.state in ANSWERING
             metrics.host_up.labels(status.address.name).set(up)
 
     pool.on_change(hosts)

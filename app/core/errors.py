@@ -5,15 +5,16 @@
     │   └── PromptVariablesMissing
     ├── Unauthorized               401  no key, or a wrong one
     ├── NotAllowed                 403  known, but not permitted here
+    │   └── ModelNotLocal               it runs on somebody else's machine
     ├── ModelNotFound              404
     ├── ConversationNotFound       404
     ├── CacheEntryNotFound         404
     ├── CacheOff                   503  what is in the response cache cannot be told or changed now
     ├── PayloadTooLarge            413
     ├── Cancelled                  499  the client left, or Stop was pressed (never sent)
-    ├── ReaderTooSlow              503  fell behind an answer that others read too
     ├── QueueFull, QueueTimeout    503  with Retry-After
     ├── NoHealthyHost              503
+    │   └── HostsRateLimited       429  every host that could answer said when to come back
     ├── Draining                   503  the process is going down
     ├── HostError                       something about one host
     │   ├── HostUnreachable        502
@@ -86,6 +87,19 @@ class NotAllowed(LoupeError):
     code = "not_allowed"
 
 
+class ModelNotLocal(NotAllowed):
+    """`where` is the host that would compute, as the model's own host tells it; "" where only the name tells."""
+
+    code = "model_not_local"
+
+    def __init__(self, model: str, where: str = "") -> None:
+        super().__init__(
+            f"{model} does not run on your machines but {f'at {where}' if where else 'in the cloud'}, and would send "
+            "your words there; take a model that is installed, or allow it with LOUPE_REMOTE_MODELS=on"
+        )
+        self.model, self.where = model, where
+
+
 class ModelNotFound(LoupeError):
     """No host has the model. The default text is the one Ollama's generate and chat use."""
 
@@ -147,17 +161,6 @@ class Cancelled(LoupeError):
         self.by = by
 
 
-class ReaderTooSlow(LoupeError):
-    """In the middle of an answer: more bytes of it are waiting to be read than are kept."""
-
-    status = 503
-    code = "reader_too_slow"
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"the answer was read too slowly: it is more than {limit >> 20} MiB ahead; ask again")
-        self.limit = limit
-
-
 class QueueFull(LoupeError):
     """Refused at once: too many wait already. The text is Ollama's own (two spaces)."""
 
@@ -191,6 +194,15 @@ class NoHealthyHost(LoupeError):
         told = "; ".join(f"{name}: {why}" for name, why in reasons.items()) or "none is configured"
         super().__init__(f"no model host answers ({told})")
         self.reasons = reasons
+
+
+class HostsRateLimited(NoHealthyHost):
+    status = 429
+    code = "hosts_rate_limited"
+
+    def __init__(self, reasons: dict[str, str], retry_after: float) -> None:
+        super().__init__(reasons)
+        self.retry_after = retry_after
 
 
 class Draining(LoupeError):
@@ -256,9 +268,11 @@ class HostRefused(HostError):
 
     code = "host_refused"
 
-    def __init__(self, host: str, status: int, message: str, body: bytes = b"") -> None:
+    def __init__(
+        self, host: str, status: int, message: str, body: bytes = b"", retry_after: float | None = None
+    ) -> None:
         super().__init__(host, message)
-        self.status, self.body = status, body
+        self.status, self.body, self.retry_after = status, body, retry_after
 
     @property
     def busy(self) -> bool:

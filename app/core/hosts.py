@@ -25,14 +25,32 @@ class HostState(StrEnum):
     UNKNOWN = "unknown"  # not asked yet
     WARMING = "warming"  # our own runtime is starting
     HEALTHY = "healthy"
-    BUSY = "busy"
+    BUSY = "busy"  # it said that its own queue is full; other hosts are preferred for a moment
+    RATE_LIMITED = "rate limited"  # it said when to come back; until then nothing is sent there
     OFFLINE = "offline"
-    MISCONFIGURED = "misconfigured"  # something answers, but not Ollama's protocol
+    MISCONFIGURED = "misconfigured"  # something answers, but not Ollama's protocol, or it refuses our key
+
+
+ANSWERING = (HostState.HEALTHY, HostState.BUSY, HostState.RATE_LIMITED)
+
+
+@dataclass(frozen=True, slots=True)
+class HostWarning:
+    """Something to tell about a host that works. `severe`: known to be taken over by others, not only read."""
+
+    text: str
+    severe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class HostStatus:
-    """What the pool knows about one host; `round_trip` in seconds."""
+    """What the pool knows about one host.
+
+    `round_trip` is that of its health checks, smoothed, in seconds. `breaker` is closed, open or half-open;
+    `rests_until` (by the monotonic clock) says when an open breaker lets one request try, or a rate limit ends.
+    `draining`: answers that run may end, nothing new is sent. `added`: at run time, so it may be removed; the others
+    are settings.
+    """
 
     address: HostAddress
     state: HostState
@@ -41,6 +59,21 @@ class HostStatus:
     error: str = ""
     round_trip: float | None = None
     busy_slots: int = 0
+    loaded: tuple[str, ...] = ()
+    breaker: str = "closed"
+    rests_until: float | None = None
+    draining: bool = False
+    added: bool = False
+    warnings: tuple[HostWarning, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """No host can be used now, but a moment ago one could: requests that wait are held until `until` (monotonic)."""
+
+    since: float
+    until: float
+    reasons: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute
 
 from app.core.errors import LoupeError
 from app.core.generation import Json
-from app.core.hosts import HostState
+from app.core.hosts import ANSWERING, HostState
 from app.gateway.error_responses import public_message
 from app.gateway.needs import GatewayServices, Lifecycle
 from app.gateway.ollama_routes import route
@@ -48,7 +48,7 @@ def _ready(services: GatewayServices, lifecycle: Lifecycle) -> Handler:
 async def why_not_ready(services: GatewayServices) -> str:
     """The sentence that says why no model can answer; "" when one can."""
     states = {status.state for status in services.pool.statuses()}
-    if not states & {HostState.HEALTHY, HostState.BUSY} and HostState.WARMING in states:
+    if not states & set(ANSWERING) and HostState.WARMING in states:
         return "the model runtime is starting"
     try:
         models = await services.pool.tags()

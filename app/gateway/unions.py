@@ -10,18 +10,17 @@ import asyncio
 
 from app.core.errors import HostError, HostProtocolError
 from app.core.generation import Json
-from app.core.hosts import HostState
+from app.core.hosts import ANSWERING
 from app.services.host_pool import HostPool
 from app.wire.answers import parse_object
 from app.wire.go_json import dumps
 
-_ANSWERING = (HostState.HEALTHY, HostState.BUSY)
 Row = dict[str, Json]
 
 
 async def union(pool: HostPool, path: str) -> bytes:
     """The merged list as JSON. A host that fails is left out as long as another one answers."""
-    names = [status.address.name for status in pool.statuses() if status.state in _ANSWERING]
+    names = [status.address.name for status in pool.statuses() if status.state in ANSWERING]
     if not names:
         async with pool.lease() as backend:  # asks the hosts once more, or says which one has which trouble
             names = [backend.address.name]

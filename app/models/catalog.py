@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from app.core.errors import HostError, LoupeError, ModelNotFound
 from app.core.generation import GenerationRequest, Json
-from app.core.hosts import HostState, HostStatus, LoadedModel, ModelDetail, ModelInfo
+from app.core.hosts import ANSWERING, HostStatus, LoadedModel, ModelDetail, ModelInfo
 from app.core.making import STARTER_FAMILY, STARTER_PROVENANCE
 from app.core.ports import Backend, Clock, Fleet, SystemClock
 from app.models.families import Family, Variant, facts_of, group
@@ -22,7 +22,6 @@ from app.models.naming import parameter_size, parse_name, read_tag, same_model
 FRESH_SECONDS = 1.0  # one look serves all pages that ask within this time
 STALE_SECONDS = 10.0
 SHOWS_AT_ONCE = 4
-ANSWERING = (HostState.HEALTHY, HostState.BUSY)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -63,7 +63,7 @@ class ChatService:
         self._telemetry.begin(trace)
         status, error_text = "cancelled", ""
         try:
-            async with aclosing(await self._way(request, caller)) as chunks:
+            async with aclosing(self._from_cache(request, caller)) as chunks:
                 async for chunk in chunks:
                     if chunk.text or chunk.thinking:
                         trace.saw_text()
@@ -104,30 +104,34 @@ class ChatService:
 
     # Layer 1: cache
 
-    async def _way(self, request: GenerationRequest, caller: Caller) -> AsyncGenerator[Chunk, None]:
-        """Where the answer comes from: kept, shared with others who ask the same, or straight from the queue."""
-        trace = caller.trace
+    async def _from_cache(self, request: GenerationRequest, caller: Caller) -> AsyncGenerator[Chunk, None]:
+        trace, hit, running, key = caller.trace, None, None, ""
         trace.enter("cache")
         with trace.span("cache") as found:
             model, trace.cache = await self._decide(request, caller)
-            way = self._admitted(request, caller, trace) if model is None else self._cached(request, caller, model)
-            found["outcome"] = trace.cache.outcome
-        return way
-
-    def _cached(self, request: GenerationRequest, caller: Caller, model: ResolvedModel) -> AsyncGenerator[Chunk, None]:
-        """Looks before the first piece is asked for, so that nobody comes between the looking and the joining."""
-        trace, key = caller.trace, self._key(request, caller, model)
-        trace.digest, work = model.digest, None
-        if trace.cache.outcome == "miss":
-            if (hit := self._cache.get(key)) is not None:
+            if model is not None:
+                trace.digest, key = model.digest, self._key(request, caller, model)
+            if trace.cache.outcome == "miss":
+                hit, running = self._cache.get(key), self._shared.find(key)
+            if hit is not None:
                 trace.cache = CacheDecision("hit", "", hit.age)
-                return _replayed(hit)
-            if (work := self._shared.find(key)) is not None:
+            elif running is not None:
                 trace.cache = CacheDecision("joined", "the same question is being answered")
                 self._cache.joined()
-        work = work or self._share(key, request, caller, model)
-        trace.share(work.trace)
-        return self._shared.follow(key, work)
+            found["outcome"] = trace.cache.outcome
+        if hit is not None:
+            for chunk in _replayed(hit):
+                yield chunk
+            return
+        if model is None:
+            chunks = self._admitted(request, caller, trace)
+        else:
+            work = running or self._share(key, request, caller, model)
+            trace.share(work.trace)
+            chunks = self._shared.follow(key, work)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
 
     async def _decide(self, request: GenerationRequest, caller: Caller) -> tuple[ResolvedModel | None, CacheDecision]:
         """Whether the cache has a part in this, and the identity that its key needs. None: straight to the queue."""
@@ -138,9 +142,6 @@ class ChatService:
             reason = "asked for"
         elif not (request.deterministic or caller.cache_sampled):
             reason = "not deterministic"
-        if reason and self._pool.lists(request.model):
-            await self._pool.resolve(request.model)  # has nothing to wait for, but may say no
-            return None, CacheDecision("bypass", reason)
         try:
             async with asyncio.timeout(IDENTITY_SECONDS):
                 model = await self._pool.resolve(request.model, fresh=not reason)
@@ -249,10 +250,11 @@ class ChatService:
         began, first, usage = trace.elapsed, None, None
         outcome = "failed"
         try:
-            async with aclosing(lease.backend.stream(request)) as chunks:
+            async with aclosing(lease.backend.stream(request)) as chunks, lease.until_begun() as begun:
                 async for chunk in chunks:
                     if first is None:
                         first = trace.elapsed
+                        begun()
                         trace.enter("decode")
                     if chunk.done or chunk.whole:
                         outcome, usage = "ok", chunk.usage
@@ -262,7 +264,7 @@ class ChatService:
             outcome = "ok" if outcome == "ok" else "cancelled"
             raise
         finally:
-            self._telemetry.metrics.upstream.inc(host, outcome)
+            self._telemetry.metrics.upstream.labels(host, outcome).inc()
             trace.add_span("host", began, trace.elapsed, host=host, attempt=attempt, outcome=outcome)
             if usage is not None and first is not None:
                 trace.add_host_spans(usage, began, first)
@@ -281,7 +283,7 @@ def _unloads(request: GenerationRequest) -> bool:
 _CREATED = re.compile(rb'"created_at":"[^"]*"')
 
 
-async def _replayed(hit: CacheHit) -> AsyncGenerator[Chunk, None]:
+def _replayed(hit: CacheHit) -> Iterator[Chunk]:
     """The records as they were, but made now. The field stands before the model's text: the first match is it."""
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z").encode()
     for chunk in hit.chunks:

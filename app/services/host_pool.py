@@ -1,24 +1,29 @@
 """The model hosts together: which one takes a request, who holds which slot, and the unions of their lists.
 
-A generation holds one slot of one host (`reserve` gives a `Lease`); short requests (`lease`) take none. A request
-goes to a host that has its model loaded, else to one that has the model, the emptiest first. The last host that
-may still answer is never given up unasked.
+A generation holds one slot of one host (`reserve` gives a `Lease`); short requests (`lease`) take none. `host_choice`
+says which host a request goes to. The last host that may answer is never given up unasked; where every host that has
+a model was lost a moment ago, those who wait for it are held for a short while instead of being refused.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from dataclasses import dataclass
 
-from app.core.errors import HostError, ModelNotFound, NoHealthyHost
-from app.core.hosts import HostSeats, HostState, HostStatus, LoadedModel, ModelInfo
+from app.core.errors import HostError, HostsRateLimited, ModelNotFound, ModelNotLocal, NoHealthyHost
+from app.core.hosts import HostSeats, HostState, LoadedModel, ModelInfo
 from app.core.ports import Backend, Clock
+from app.services.host_choice import Conversations, Predict, best
 from app.services.host_lease import Lease
+from app.services.host_set import OUTAGE_SECONDS, HostSet
 from app.services.watched_host import WatchedHost, canonical
+from app.wire.model_names import names_cloud
 
 LIST_AGE = 1.0  # seconds; how old the lists may be when a model is missing from them: it may have been pulled just now
+LIMIT_WAIT = 30.0  # seconds for which requests wait for a rate limit to end; they are refused where it is longer
+STARTING = (HostState.WARMING, HostState.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,142 +52,90 @@ class PooledLoad:
     host: str
 
 
-class HostPool:
-    """`start` and `stop` in the event loop that uses it; `statuses` may be read from any thread."""
+class HostPool(HostSet):
+    """`remote` admits models that their host does not run itself. `predict` may be set by whoever has measured how
+    long requests take."""
 
-    def __init__(self, backends: Sequence[Backend], clock: Clock) -> None:
-        self._clock = clock
-        self._hosts: list[WatchedHost] = []
-        self._watchers: list[asyncio.Task[None]] = []
-        self._listeners: list[Callable[[], None]] = []
+    def __init__(
+        self, backends: Sequence[Backend], clock: Clock, *, outage: float = OUTAGE_SECONDS, remote: bool = False
+    ) -> None:
+        super().__init__(backends, clock, outage)
+        self._remote = remote
         self._contexts: dict[tuple[str, str, str], int] = {}
-        self._news = asyncio.Event()
-        self.populate(backends)
-
-    def populate(self, backends: Sequence[Backend]) -> None:
-        """Take these hosts, before `start`: which ones there are is known only once someone has looked."""
-        self._hosts = [WatchedHost(backend, self._clock, self.changed) for backend in backends]
-
-    async def start(self) -> None:
-        """Ask every host once (2 s at most), then go on watching them."""
-        await asyncio.gather(*(host.check() for host in self._hosts))
-        self._watchers = [asyncio.create_task(host.watch(), name=f"watch {host.name}") for host in self._hosts]
-
-    async def stop(self) -> None:
-        for watcher in self._watchers:
-            watcher.cancel()
-        await asyncio.gather(*self._watchers, return_exceptions=True)
-        self._watchers = []
-        await asyncio.gather(*(host.backend.close() for host in self._hosts))
-
-    # Status
-
-    def statuses(self) -> tuple[HostStatus, ...]:
-        return tuple(host.status() for host in self._hosts)
-
-    def backend(self, host: str) -> Backend:
-        """The host of that name. Raises `NoHealthyHost` if there is none."""
-        for watched in self._hosts:
-            if watched.name == host:
-                return watched.backend
-        raise NoHealthyHost({host: "there is no host of this name"})
-
-    @property
-    def slots(self) -> int:
-        """Generations that may run at once, over the hosts that answer."""
-        return sum(host.backend.address.slots for host in self._hosts if host.usable)
-
-    def on_change(self, listener: Callable[[], None]) -> None:
-        """Call `listener` in the event loop whenever a host's state or a slot changes."""
-        self._listeners.append(listener)
-
-    async def subscribe(self) -> AsyncGenerator[tuple[HostStatus, ...], None]:
-        """The statuses now, and again after each change; changes that come together are told once."""
-        told: tuple[HostStatus, ...] | None = None
-        while True:
-            news, now = self._news, self.statuses()
-            if now != told:
-                told = now
-                yield now
-            else:
-                await news.wait()
-
-    def changed(self) -> None:
-        self._tell()
-        for listener in self._listeners:
-            listener()
-
-    def look_again(self) -> None:
-        """Ask all hosts at once (after a pull, a delete, a load), instead of at their next turn."""
-        for host in self._hosts:
-            host.look_again()
+        self._conversations = Conversations()
+        self.predict: Predict | None = None
 
     # Choosing
-
-    def lists(self, model: str) -> bool:
-        """Whether a host that answers has the model, as far as is known: then `resolve` need not ask anybody."""
-        return any(host.usable and host.has(model) for host in self._hosts)
-
-    async def resolve(self, model: str, *, fresh: bool = False) -> ResolvedModel:
-        """Where the model is now. Raises `ModelNotFound` if no host has it, `NoHealthyHost` if none answers.
-
-        `fresh` asks for lists not older than a second. While our own runtime is still starting the answer is open:
-        an empty host and digest.
-        """
-        await self._awake()
-        if fresh or not any(host.has(model) for host in self._usable()):
-            await self._refresh(oldest=LIST_AGE)
-        usable = self._usable()
-        having = [host for host in usable if host.has(model)]
-        if usable and not having:
-            raise ModelNotFound(model)
-        if not having:
-            return ResolvedModel(model, "", "", "", loaded=False)
-        return _resolved(min(having, key=lambda host: self._rank(host, model)), model)
-
-    async def identify(self, model: str, host: str) -> ResolvedModel | None:
-        """What the name means on one host, asked anew; None if the host does not say, or has it no more."""
-        watched = next((watched for watched in self._usable() if watched.name == host), None)
-        if watched is None:
-            return None
-        await self._forgiving(watched, watched.refresh(oldest=0.0))
-        return _resolved(watched, model) if watched.find(model) and watched.identity else None
 
     def seats(self) -> tuple[HostSeats, ...]:
         """The hosts that can be used, as the queue sees them."""
         return tuple(host.seats() for host in self._usable())
 
-    def reserve(self, model: str, avoid: str = "", among: Collection[str] | None = None) -> Lease | None:
-        """Take a slot for the model at once; None if all are taken or a host is still starting.
+    async def resolve(self, model: str, *, fresh: bool = False) -> ResolvedModel:
+        """Where the model is now. Raises `ModelNotFound` if no host has it, `NoHealthyHost` if none answers,
+        `ModelNotLocal` if it would be computed elsewhere.
 
-        The host `avoid` is taken only if no other one has the model; `among` names the hosts to choose from. Raises
-        `NoHealthyHost` or `ModelNotFound` when waiting would not help.
+        `fresh` asks for lists not older than a second. While our own runtime is still starting, or the hosts were lost
+        a moment ago, the answer is open: an empty host and digest.
         """
-        host = self.choose(model, avoid if avoid and self.has_other(model, avoid) else "", among)
+        await self._awake(held=True)
+        if fresh or not self._having(model):
+            await self._refresh(oldest=LIST_AGE)
+        having = self._having(model)
+        if not having:
+            self._explain(model)
+            return ResolvedModel(model, "", "", "", loaded=False)
+        return _resolved(best(having, model, self.predict) or having[0], model)
+
+    async def identify(self, model: str, host: str) -> ResolvedModel | None:
+        """What the name means on one host, asked anew; None if the host does not say, or has it no more."""
+        watched = next((watched for watched in self._hosts if watched.name == host and watched.up), None)
+        if watched is None:
+            return None
+        await self._forgiving(watched, watched.refresh(oldest=0.0))
+        return _resolved(watched, model) if watched.find(model) and watched.identity else None
+
+    def reserve(
+        self, model: str, avoid: str = "", among: Collection[str] | None = None, prefix: int = 0
+    ) -> Lease | None:
+        """Take a slot for the model at once; None if waiting may help: all slots are taken, a host is starting, or was
+        lost a moment ago.
+
+        The host `avoid` is taken only if no other one has the model; `among` names the hosts to choose from; `prefix`
+        is any number that stands for the beginning of the conversation. Raises `NoHealthyHost` or `ModelNotFound` when
+        waiting would not help.
+        """
+        avoided = avoid if avoid and self.has_other(model, avoid) else ""
+        host = self.choose(model, avoided, among, prefix)
         if host is None:
             return None
-        lease = Lease(host, model, self.choose, self.changed)
+        lease = Lease(host, model, self, prefix)
         self._tell()  # the queue is the one who asks: it is not called back
         return lease
 
     def has_other(self, model: str, host: str) -> bool:
         """Whether a host beside this one answers and has the model, free or not."""
-        return any(other.has(model) for other in self._usable() if other.name != host)
+        return any(other.name != host for other in self._having(model))
 
-    def choose(self, model: str, exclude: str = "", among: Collection[str] | None = None) -> WatchedHost | None:
-        usable = [host for host in self._usable() if host.name != exclude]
-        if not usable:
-            if exclude or any(host.state in (HostState.WARMING, HostState.UNKNOWN) for host in self._hosts):
-                return None
-            raise NoHealthyHost(self._reasons())
-        having = [host for host in usable if host.has(model)]
+    def choose(
+        self, model: str, exclude: str = "", among: Collection[str] | None = None, prefix: int = 0
+    ) -> WatchedHost | None:
+        having = [host for host in self._having(model) if host.name != exclude]
         if not having:
-            if exclude:
-                return None
-            raise ModelNotFound(model)
-        rested = [host for host in having if host.breaker.state != "open"] or having
+            if not exclude:
+                self._explain(model)
+            return None
+        ready = [host for host in having if not host.limited]
+        if not ready:
+            self._check_limits(having)
+            return None
+        rested = [host for host in ready if host.rested] or ready
         free = [host for host in rested if host.free_slots and (among is None or host.name in among)]
-        return min(free, key=lambda host: self._rank(host, model), default=None)
+        return best(free, model, self.predict, self._conversations.host(model, prefix))
+
+    def answered(self, model: str, prefix: int, host: str) -> None:
+        """The host now holds the beginning of this conversation."""
+        self._conversations.remember(model, prefix, host)
 
     @contextlib.asynccontextmanager
     async def lease(self, model: str = "") -> AsyncIterator[Backend]:
@@ -190,10 +143,8 @@ class HostPool:
         await self._awake()
         if model and not any(host.has(model) for host in self._usable()):
             await self._refresh(oldest=LIST_AGE)
-        usable = self._usable()
-        if not usable:
-            raise NoHealthyHost(self._reasons())
-        host = min(usable, key=lambda host: (not host.has(model) if model else False, *self._rank(host, model)))
+        usable = self._answering()
+        host = best([host for host in usable if host.has(model)] if model else usable, model, None) or usable[0]
         try:
             yield host.backend
         except HostError as error:
@@ -242,39 +193,60 @@ class HostPool:
 
     # Inside
 
-    def _tell(self) -> None:
-        news, self._news = self._news, asyncio.Event()
-        news.set()
-
-    def _usable(self) -> list[WatchedHost]:
-        return [host for host in self._hosts if host.usable]
-
     def _answering(self) -> list[WatchedHost]:
         hosts = self._usable()
         if not hosts:
-            raise NoHealthyHost(self._reasons())
+            raise NoHealthyHost(self._reasons(self._hosts))
         return hosts
 
-    def _rank(self, host: WatchedHost, model: str) -> tuple[bool, bool, float, float, int]:
-        load = host.busy_slots / max(1, host.backend.address.slots)
-        busy, cold = host.state is HostState.BUSY, canonical(model) not in host.warm
-        return (busy, cold, load, host.round_trip or 0.0, self._hosts.index(host))
+    def _host_changed(self) -> None:
+        for host in self._hosts:
+            for lease in () if host.up else tuple(host.unbegun):
+                if self.has_other(lease.model, host.name):
+                    lease.give_up()
+        super()._host_changed()
 
-    def _reasons(self) -> dict[str, str]:
-        return {host.name: host.error or str(host.state) for host in self._hosts}
+    def _having(self, model: str) -> list[WatchedHost]:
+        """The hosts that can be used and run the model themselves."""
+        if names_cloud(model) and not self._remote:
+            return []
+        having = [host for host in self._hosts if host.usable and host.has(model)]
+        return [host for host in having if self._remote or not _elsewhere(host, model)]
 
-    async def _awake(self) -> None:
-        """With no usable host, ask once more before giving up: the last host is never refused unasked."""
+    def _explain(self, model: str) -> None:
+        """No host that can be used has the model: return where waiting may help, else raise why it does not."""
+        having = [host for host in self._hosts if host.has(model)]
+        elsewhere = next(filter(None, (_elsewhere(host, model) for host in having)), "")
+        if not self._remote and (elsewhere or names_cloud(model)):
+            raise ModelNotLocal(model, elsewhere)
+        lost = [host for host in having if not host.up and host.models is not None]
+        if any(self._lately_lost(host) for host in lost) or any(host.state in STARTING for host in having):
+            return
+        drained = [host for host in having if host.usable != host.up]
+        if lost or drained:
+            raise NoHealthyHost(self._reasons([*lost, *drained]))
+        self._answering()
+        raise ModelNotFound(model)
+
+    def _check_limits(self, hosts: Sequence[WatchedHost]) -> None:
+        rest = min(host.limited_until for host in hosts) - self._clock.monotonic()
+        if rest > LIMIT_WAIT:
+            raise HostsRateLimited({host.name: f"it may be asked again in {rest:.0f} s" for host in hosts}, rest)
+
+    async def _awake(self, *, held: bool = False) -> None:
+        """With no usable host, ask once more before giving up: the last host is never refused unasked.
+
+        `held`: no error while those who wait are held anyway.
+        """
         if self._usable():
             return
         await asyncio.gather(*(host.check(rise=1) for host in self._hosts))
-        if not self._usable() and not any(host.state is HostState.WARMING for host in self._hosts):
-            raise NoHealthyHost(self._reasons())
+        starting = any(host.state is HostState.WARMING for host in self._hosts)
+        if not (self._usable() or starting or (held and self.outage)):
+            raise NoHealthyHost(self._reasons(self._hosts))
 
     async def _refresh(self, oldest: float) -> None:
-        stale = [host for host in self._usable() if host.list_age >= oldest]
-        if stale:
-            await asyncio.gather(*(self._forgiving(host, host.refresh(oldest=oldest)) for host in stale))
+        await asyncio.gather(*(self._forgiving(host, host.refresh(oldest=oldest)) for host in self._usable()))
 
     async def _forgiving(self, host: WatchedHost, work: Awaitable[None]) -> None:
         """A host that fails to list is reported and left out; the others still answer."""
@@ -282,6 +254,12 @@ class HostPool:
             await work
         except HostError as error:
             host.report(error)
+
+
+def _elsewhere(host: WatchedHost, model: str) -> str:
+    """Where the host has the model computed; "" where it does that itself."""
+    info = host.find(model)
+    return info.remote_host if info else ""
 
 
 def _resolved(host: WatchedHost, model: str) -> ResolvedModel:

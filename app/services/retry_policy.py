@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 
 from app.core.errors import (
-    HostError,
     HostProtocolError,
     HostRefused,
     HostTimeout,
@@ -87,48 +86,3 @@ class RetryBudget:
         for moments in (self._requests, self._retries):
             while moments and moments[0] < oldest:
                 moments.popleft()
-
-
-class Breaker:
-    """Rests a host whose health check passes while its answers fail: five failures in a row open it for 5 s.
-
-    Each further opening doubles the rest, up to 60 s. After the rest one request may try; its outcome decides.
-    """
-
-    FAILURES = 5
-    FIRST_REST, LONGEST_REST = 5.0, 60.0
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._failures = 0
-        self._rest = 0.0
-        self._open_until: float | None = None
-        self._probing = False
-
-    @property
-    def state(self) -> str:
-        """closed, open, or half-open (the rest is over and one request may try)."""
-        if self._open_until is None:
-            return "closed"
-        return "open" if self._clock.monotonic() < self._open_until or self._probing else "half-open"
-
-    def begin(self) -> None:
-        """A request goes to the host now."""
-        self._probing = self._open_until is not None
-
-    def succeeded(self) -> None:
-        self._failures, self._rest, self._open_until, self._probing = 0, 0.0, None, False
-
-    def abandoned(self) -> None:
-        """The caller left: that says nothing about the host, but another may probe now."""
-        self._probing = False
-
-    def failed(self, error: HostError) -> None:
-        if not counts_against(error):
-            self.abandoned()
-            return
-        self._failures += 1
-        if self._failures >= self.FAILURES or self._probing:
-            self._rest = min(max(self._rest * 2, self.FIRST_REST), self.LONGEST_REST)
-            self._open_until = self._clock.monotonic() + self._rest
-        self._probing = False

@@ -1,15 +1,17 @@
 """One model host under watch: whether it answers, what it has, what is loaded there, how many slots are taken.
 
-Knows nothing of the other hosts; the pool chooses among them.
+Knows nothing of the other hosts; the pool chooses among them. Checks begin every 5 s (a little earlier by chance, so
+that hosts are not asked in step), and three that fail within 2 s each take it down: at most 17 s after its last sign
+of life. A refused connection does so at once, and so does a failed check right after a failed request.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import random
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -25,21 +27,29 @@ from app.core.errors import (
 )
 from app.core.hosts import HostSeats, HostState, HostStatus, LoadedModel, ModelInfo
 from app.core.ports import Backend, Clock
-from app.services.retry_policy import Breaker
+from app.services.breaker import Breaker
+from app.services.host_room import HostRoom
+from app.services.host_versions import version_warnings
+from app.services.retry_policy import counts_against
+
+if TYPE_CHECKING:
+    from app.services.host_lease import Lease
 
 log = structlog.get_logger("loupe.hosts")
 
 CHECK_SECONDS = 5.0
 RECOVERY_SECONDS = 1.0  # while it is away: the page is to recover within 5 s of its return, and two passes are needed
 CHECK_TIMEOUT = 2.0
+EARLIEST = 0.9  # of the time between two checks
 LIST_SECONDS = 15.0
 FALL, RISE = 3, 2
-BUSY_SECONDS = 2.0  # how long a "server busy" answer makes us prefer other hosts
+BUSY_SECONDS, LONGEST_BUSY = 2.0, 60.0  # how long a "server busy" answer makes us prefer other hosts
+LIMITED_SECONDS, LONGEST_LIMITED = 5.0, 600.0  # how long a host is left alone that answers 429
+SMOOTHING = 1 / 8  # of the round trip, as TCP smooths its own (RFC 6298)
+KEY_REFUSED = (401, 403)
+DOWN_BEHIND_PROXY = (502, 503, 504)
 
-USABLE = (HostState.HEALTHY, HostState.BUSY)
 
-
-@functools.lru_cache(1024)
 def canonical(model: str) -> str:
     """The form in which two spellings of one model are equal: default registry and tag filled in or left out alike."""
     name = model.lower().removeprefix("registry.ollama.ai/").removeprefix("library/")
@@ -47,22 +57,28 @@ def canonical(model: str) -> str:
 
 
 class WatchedHost:
-    def __init__(self, backend: Backend, clock: Clock, changed: Callable[[], None]) -> None:
-        self.backend = backend
+    """`added`: at run time. Outcomes of requests come by `Lease`, other trouble by `report`."""
+
+    def __init__(self, backend: Backend, clock: Clock, changed: Callable[[], None], *, added: bool = False) -> None:
+        self.backend, self.added = backend, added
         self.breaker = Breaker(clock)
+        self.room = HostRoom()
         self.models: dict[str, ModelInfo] | None = None  # by canonical name; None until the host has told
         self.loaded: dict[str, LoadedModel] = {}
         self.loaded_at = float("-inf")  # when it said what is loaded, by the monotonic clock
         self.warm: set[str] = set()  # canonical names that we know to be loaded there
         self.busy_slots = 0
-        self.draining = False
+        self.unbegun: set[Lease] = set()  # requests that wait here for their first byte
+        self.draining = self.suspect = False
         self.error = ""
         self.version = self.server = ""
         self.round_trip: float | None = None
+        self.down_since = float("-inf")
+        """When it was last lost (monotonic); minus infinity if it never answered."""
         self._clock, self._changed = clock, changed
         self._state = HostState.UNKNOWN
         self._failures = self._passes = 0
-        self._busy_until = self._listed_at = float("-inf")
+        self._busy_until = self.limited_until = self._listed_at = float("-inf")
         self._wake = asyncio.Event()
         self._listing = asyncio.Lock()
 
@@ -72,12 +88,30 @@ class WatchedHost:
 
     @property
     def state(self) -> HostState:
-        busy = self._state is HostState.HEALTHY and self._clock.monotonic() < self._busy_until
-        return HostState.BUSY if busy else self._state
+        if self._state is not HostState.HEALTHY:
+            return self._state
+        now = self._clock.monotonic()
+        if now < self.limited_until:
+            return HostState.RATE_LIMITED
+        return HostState.BUSY if now < self._busy_until else HostState.HEALTHY
+
+    @property
+    def up(self) -> bool:
+        """Whether it answers, as far as we know."""
+        return self._state is HostState.HEALTHY
 
     @property
     def usable(self) -> bool:
-        return self.state in USABLE and not self.draining
+        return self.up and not self.draining
+
+    @property
+    def limited(self) -> bool:
+        return self._clock.monotonic() < self.limited_until
+
+    @property
+    def rested(self) -> bool:
+        """Nothing speaks against sending it a request now."""
+        return not self.suspect and self.breaker.state != "open"
 
     @property
     def free_slots(self) -> int:
@@ -97,6 +131,12 @@ class WatchedHost:
             error=self.error,
             round_trip=self.round_trip,
             busy_slots=self.busy_slots,
+            loaded=tuple(sorted(self.warm)),
+            breaker=self.breaker.state,
+            rests_until=self.limited_until if self.limited else self.breaker.open_until,
+            draining=self.draining,
+            added=self.added,
+            warnings=version_warnings(self.version, self.server),
         )
 
     def seats(self) -> HostSeats:
@@ -108,11 +148,6 @@ class WatchedHost:
         """Whether the host lists the model; a host that has not told its list yet may have it."""
         return self.models is None or canonical(model) in self.models
 
-    @property
-    def list_age(self) -> float:
-        """Seconds since the host told what it has."""
-        return self._clock.monotonic() - self._listed_at
-
     def find(self, model: str) -> ModelInfo | None:
         return (self.models or {}).get(canonical(model))
 
@@ -122,18 +157,22 @@ class WatchedHost:
         try:
             async with asyncio.timeout(CHECK_TIMEOUT):
                 self.version, self.server = await self.backend.version()
+                took = self._clock.monotonic() - began
+                if self._state is HostState.MISCONFIGURED:
+                    await self.refresh()  # a key may be wanted for the lists alone
         except TimeoutError:
             self._failed(HostTimeout(self.name, "health check", CHECK_TIMEOUT))
         except HostError as error:
             self._failed(error)
         else:
-            self.round_trip = self._clock.monotonic() - began
+            before = self.round_trip
+            self.round_trip = took if before is None else before + SMOOTHING * (took - before)
             self._passed(rise)
 
     async def refresh(self, *, oldest: float = 0.0) -> None:
         """Ask for the lists of models, unless the last answer is younger than `oldest` seconds."""
         async with self._listing:
-            if self.list_age < oldest:
+            if self._clock.monotonic() - self._listed_at < oldest:
                 return
             self.models = {canonical(model.name): model for model in await self.backend.models()}
             self._listed_at = self._clock.monotonic()
@@ -146,14 +185,17 @@ class WatchedHost:
                 self.loaded = {canonical(model.name): model for model in await self.backend.loaded()}
                 self.warm = set(self.loaded)
                 self.loaded_at = self._clock.monotonic()
+                self.room.see(self.loaded, self._clock.now())
 
     async def watch(self) -> None:
-        """Check for ever: every 5 s (with jitter, so that hosts are not asked in step), each second while away."""
+        """Check for ever: every 5 s, each second while away."""
+        loop = asyncio.get_running_loop()
         while True:
+            began = loop.time()
             await self._look()
-            pause = CHECK_SECONDS if self._state is HostState.HEALTHY else RECOVERY_SECONDS
+            period = CHECK_SECONDS if self.up else RECOVERY_SECONDS
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause * random.uniform(0.9, 1.1)):
+                async with asyncio.timeout_at(began + period * random.uniform(EARLIEST, 1.0)):
                     await self._wake.wait()
             self._wake.clear()
 
@@ -162,56 +204,90 @@ class WatchedHost:
         self._listed_at = float("-inf")
         self._wake.set()
 
-    def report(self, error: LoupeError) -> None:
-        """A request failed here. A refused connection counts at once; the rest is for the breaker and the check."""
+    def report(self, error: LoupeError, number: int = 0) -> None:
+        """A request failed here (the breaker's `number` if it has one).
+
+        A refused connection takes the host down at once; after other failures it must pass a check before others are
+        passed over for it. "Busy" and "later" say nothing against it.
+        """
         if not isinstance(error, HostError):
-            self.breaker.abandoned()
+            self.breaker.abandoned(number)
             if isinstance(error, ModelNotFound):
                 self.look_again()  # its list is no longer true
             return
         if isinstance(error, HostRefused) and error.busy:
-            self._busy_until = self._clock.monotonic() + BUSY_SECONDS
-        self.breaker.failed(error)
-        if isinstance(error, HostUnreachable) and self._state is HostState.HEALTHY:
+            self._put_off(error)
+        self.breaker.failed(error, number)
+        if isinstance(error, HostUnreachable) and self.up:
             self._set(HostState.OFFLINE, str(error))
+        self.suspect = self.suspect or (counts_against(error) and self.up)
         self.look_again()
+
+    def _put_off(self, error: HostRefused) -> None:
+        now, asked = self._clock.monotonic(), error.retry_after
+        if error.status == 429:
+            self.limited_until = now + min(LIMITED_SECONDS if asked is None else asked, LONGEST_LIMITED)
+        else:
+            self._busy_until = now + min(BUSY_SECONDS if asked is None else asked, LONGEST_BUSY)
+        self._changed()
 
     async def _look(self) -> None:
         try:
             await self.check()
-            if self.usable:
+            if self.up:
                 await self._list()
         except HostError as error:
             log.warning("host list failed", host=self.name, error=str(error))
+            if isinstance(error, HostRefused) and error.status in KEY_REFUSED:
+                self._set(HostState.MISCONFIGURED, _told(error))
         except Exception:
             log.exception("health check broke", host=self.name)
 
     async def _list(self) -> None:
-        if self.list_age >= LIST_SECONDS:
+        if self._clock.monotonic() - self._listed_at >= LIST_SECONDS:
             await self.refresh()
             await self.refresh_loaded()
 
     def _passed(self, rise: int) -> None:
-        self._failures, self._passes = 0, self._passes + 1
+        self._failures, self._passes, self.suspect = 0, self._passes + 1, False
         first = self._state in (HostState.UNKNOWN, HostState.WARMING)
-        if self._state is HostState.HEALTHY or first or self._passes >= rise:
+        if self.up or first or self._passes >= rise:
             self._set(HostState.HEALTHY, "")
 
     def _failed(self, error: HostError) -> None:
+        if isinstance(error, HostRefused) and error.status == 429:
+            self._put_off(error)  # it is there
+            return
         self._passes, self._failures = 0, self._failures + 1
         if isinstance(error, HostWarming):
             self._set(HostState.WARMING, str(error))
-        elif self._state is not HostState.HEALTHY or self._failures >= FALL:
-            strange = isinstance(error, HostProtocolError | HostRefused)
-            self._set(HostState.MISCONFIGURED if strange else HostState.OFFLINE, str(error))
+        elif not self.up or self.suspect or self._failures >= FALL:
+            self._set(_fallen(error), _told(error))
 
     def _set(self, state: HostState, error: str) -> None:
         if (state, error) == (self._state, self.error):
             return
         if state is not self._state:
             log.info("host state", host=self.name, state=str(state), error=error or None)
+        if self.up and state is not HostState.HEALTHY:
+            self.down_since = self._clock.monotonic()
         if state is not HostState.HEALTHY:
-            self._passes, self.warm, self.loaded = 0, set(), {}
+            self._passes, self.warm, self.loaded, self.suspect = 0, set(), {}, False
             self._listed_at = float("-inf")
         self._state, self.error = state, error
         self._changed()
+
+
+def _fallen(error: HostError) -> HostState:
+    strange = isinstance(error, HostProtocolError) or (
+        isinstance(error, HostRefused) and error.status not in DOWN_BEHIND_PROXY
+    )
+    return HostState.MISCONFIGURED if strange else HostState.OFFLINE
+
+
+def _told(error: HostError) -> str:
+    if isinstance(error, HostRefused) and error.status in KEY_REFUSED:
+        return (
+            f"the model host {error.host} refuses the key that Loupe shows it, or wants one ({error.status}: {error})"
+        )
+    return str(error)

@@ -90,6 +90,11 @@ def parse_reference(text: str, *, feature: str = "remote inference is unavailabl
     return checked(parse_name(trimmed))
 
 
+def names_cloud(text: str) -> bool:
+    """Whether the name alone says that Ollama's cloud is to answer: `model:cloud`, `model:120b-cloud`."""
+    return _without_source(text.strip())[1] == "cloud"
+
+
 def _without_source(name: str) -> tuple[str, str]:
     head, colon, tag = name.rpartition(":")
     if not colon or "/" in tag:

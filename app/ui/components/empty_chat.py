@@ -6,7 +6,8 @@ from html import escape
 
 import streamlit as st
 
-from app.models.catalog import ANSWERING, CatalogView
+from app.core.hosts import ANSWERING
+from app.models.catalog import CatalogView
 from app.ui import access, actions
 from app.ui import view_models as vm
 from app.ui.chat_view import ChatView

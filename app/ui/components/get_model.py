@@ -9,8 +9,8 @@ from html import escape
 
 import streamlit as st
 
-from app.core.hosts import HostStatus
-from app.models.catalog import ANSWERING, CatalogView
+from app.core.hosts import ANSWERING, HostStatus
+from app.models.catalog import CatalogView
 from app.ui import access, bridge, model_actions, notices
 from app.ui import view_models as vm
 from app.ui.components import empty_chat

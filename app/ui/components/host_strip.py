@@ -11,8 +11,7 @@ from typing import Any
 import streamlit as st
 
 from app.core.errors import LoupeError
-from app.core.hosts import HostState, HostStatus
-from app.models.catalog import ANSWERING
+from app.core.hosts import ANSWERING, HostState, HostStatus
 from app.ui import access, bridge
 
 LOOK_SECONDS = 2.0

@@ -67,9 +67,9 @@ class Rig:
         return sum(len(host.requests) for host in self.hosts)
 
 
-async def rig_of(folder: Path, *hosts: FakeBackend, waiting: int = 8) -> Rig:
+async def rig_of(folder: Path, *hosts: FakeBackend, waiting: int = 8, outage: float = 0.0) -> Rig:
     clock = FakeClock()
-    pool = HostPool(hosts, clock)
+    pool = HostPool(hosts, clock, outage=outage)
     queue = RequestQueue(waiting, clock, reserve=pool.reserve)
     pool.on_change(queue.poke)
     cache, telemetry = ResponseCache(folder / "cache", 64 << 20, clock), Telemetry(clock)
@@ -447,7 +447,6 @@ async def test_a_host_that_does_not_tell_what_it_has_in_time_is_not_cached(rig, 
     async def never(**_: object) -> None:
         await asyncio.Event().wait()
 
-    rig.clock.advance(1)
     monkeypatch.setattr(rig.pool._hosts[0], "refresh", never)
     monkeypatch.setattr("app.services.chat.IDENTITY_SECONDS", 0.01)
     caller = rig.caller()

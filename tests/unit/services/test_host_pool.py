@@ -21,8 +21,8 @@ async def clock() -> FakeClock:
     return FakeClock()
 
 
-async def started(*backends: FakeBackend, clock: FakeClock) -> HostPool:
-    pool = HostPool(backends, clock)
+async def started(*backends: FakeBackend, clock: FakeClock, outage: float = 0.0, remote: bool = False) -> HostPool:
+    pool = HostPool(backends, clock, outage=outage, remote=remote)
     await pool.start()
     await settle()
     return pool

@@ -14,7 +14,7 @@ from app.core.errors import (
     HostUnreachable,
     ModelNotFound,
 )
-from app.services.retry_policy import Breaker, RetryBudget, counts_against, may_go_back, may_go_elsewhere
+from app.services.retry_policy import RetryBudget, counts_against, may_go_back, may_go_elsewhere
 from tests.fakes import FakeClock
 
 REFUSED = HostUnreachable("h", "refused")
@@ -67,56 +67,3 @@ def test_a_quiet_service_saves_up_three_retries_and_gains_one_in_ten_seconds():
     assert not budget.spend()
     clock.advance(1000)
     assert [budget.spend() for _ in range(4)] == [True, True, True, False]
-
-
-def fail(breaker: Breaker, times: int) -> None:
-    for _ in range(times):
-        breaker.begin()
-        breaker.failed(REFUSED)
-
-
-def test_five_failures_in_a_row_open_the_breaker_and_a_success_between_does_not():
-    breaker = Breaker(FakeClock())
-    fail(breaker, 4)
-    breaker.succeeded()
-    fail(breaker, 4)
-    assert breaker.state == "closed"
-    fail(breaker, 1)
-    assert breaker.state == "open"
-
-
-def test_the_rest_doubles_to_a_minute_and_one_request_probes():
-    clock = FakeClock()
-    breaker = Breaker(clock)
-    fail(breaker, 5)
-    for rest in (5, 10, 20, 40, 60, 60):
-        clock.advance(rest - 0.1)
-        assert breaker.state == "open"
-        clock.advance(0.1)
-        assert breaker.state == "half-open"
-        breaker.begin()
-        assert breaker.state == "open", "a second request must not probe too"
-        breaker.failed(REFUSED)
-    clock.advance(60)
-    breaker.begin()
-    breaker.succeeded()
-    assert breaker.state == "closed"
-
-
-def test_a_probe_whose_caller_left_lets_another_probe():
-    clock = FakeClock()
-    breaker = Breaker(clock)
-    fail(breaker, 5)
-    clock.advance(5)
-    breaker.begin()
-    breaker.abandoned()
-    assert breaker.state == "half-open"
-
-
-def test_busy_answers_and_mistakes_of_the_caller_never_open_the_breaker():
-    breaker = Breaker(FakeClock())
-    for _ in range(20):
-        breaker.begin()
-        breaker.failed(HostRefused("h", 503, "busy"))
-        breaker.failed(HostRefused("h", 400, "your mistake"))
-    assert breaker.state == "closed"

@@ -1,0 +1,33 @@
+"""What is known to be wrong with versions of Ollama, so that people are told. Nothing is refused for it.
+
+Sources: CVE-2026-7482 (memory of the server leaks through create and push; fixed in 0.17.1), CVE-2024-37032,
+CVE-2024-39721, CVE-2024-45436 (files written outside the store, code run; all fixed by 0.1.47).
+"""
+
+from __future__ import annotations
+
+import re
+
+from app.core.hosts import HostWarning
+
+_SEVERE_BELOW, _WARN_BELOW = (0, 1, 47), (0, 17, 1)
+_NUMBERS = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(-rc)?")
+_UNNUMBERED = (0, 0, 0)  # a build of one's own says 0.0.0
+
+
+def version_warnings(version: str, server: str = "") -> tuple[HostWarning, ...]:
+    """Of an Ollama; other servers (they name themselves in `Server`) and builds without a number are not judged."""
+    found = _NUMBERS.match(version)
+    if found is None or server:
+        return ()
+    number = tuple(int(part) for part in found.groups()[:3])
+    if number == _UNNUMBERED:
+        return ()
+    before = found[4] is not None  # a release candidate comes before its release
+    if number < _SEVERE_BELOW or (before and number == _SEVERE_BELOW):
+        text = "has holes by which others can write files and run programs on its machine"
+        return (HostWarning(f"Ollama {version} {text}; update it to 0.17.1 or later", severe=True),)
+    if number < _WARN_BELOW or (before and number == _WARN_BELOW):
+        text = "has a hole by which a prepared model file reads its memory, prompts and keys included"
+        return (HostWarning(f"Ollama {version} {text} (CVE-2026-7482); update it to 0.17.1 or later"),)
+    return ()
