@@ -52,6 +52,10 @@ class Clock(FakeClock):
         super().__init__()
         self._timers: list[_Timer] = []
 
+    @property
+    def timers(self) -> int:
+        return sum(timer.due < float("inf") for timer in self._timers)
+
     def later(self, seconds: float, call: Callable[[], None]) -> _Timer:
         self._timers.append(_Timer(self.seconds + seconds, call))
         return self._timers[-1]
@@ -70,12 +74,16 @@ class _Log:
 
 
 class FakeWorker:
-    """`well` is what it says when asked; `ended_by` how it ended: "" (alive), "us", "itself"."""
+    """`well` is what it says when asked, once `may_answer` is set; `ended_by` how it ended: "" (alive), "us", "itself".
+    A kill takes until `may_end` is set."""
 
     def __init__(self, config: WorkerConfig, memory: int) -> None:
         self.config, self.log = config, _Log(memory)
         self.died = asyncio.Event()
         self.well, self.ended_by, self.asked, self._why = True, "", 0, "signal: SIGABRT"
+        self.may_answer, self.may_end = asyncio.Event(), asyncio.Event()
+        self.may_answer.set()
+        self.may_end.set()
         self.on_kill: Callable[[FakeWorker], None] = lambda _: None
 
     @property
@@ -85,6 +93,7 @@ class FakeWorker:
     async def answers(self, seconds: float) -> bool:
         self.asked += 1
         await asyncio.sleep(0)
+        await self.may_answer.wait()
         return self.well and self.alive
 
     def condemn(self, why: str) -> None:
@@ -100,6 +109,7 @@ class FakeWorker:
         if self.alive:
             self.on_kill(self)
             await asyncio.sleep(0)
+            await self.may_end.wait()
             self.ended_by = self.ended_by or "us"
             self.died.set()
 

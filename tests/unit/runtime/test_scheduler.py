@@ -6,7 +6,7 @@ import pytest
 
 from app.core.errors import Draining, ModelLoadFailed, ModelTooLarge, QueueFull
 from app.runtime.memory_budget import PROCESS
-from tests.scheduling import GIB, Machine, a_model, bench
+from tests.scheduling import GIB, Machine, a_model, bench, settle
 
 pytestmark = pytest.mark.anyio
 
@@ -127,6 +127,18 @@ async def test_a_load_that_runs_out_of_memory_is_tried_once_more_without_the_idl
         assert b.names() == {"b"}
         b.machine.failures["c"] = [failed, failed]
         assert (await b.ask("c")).error() is failed
+        assert b.names() == set()
+
+
+async def test_the_second_try_waits_until_the_memory_of_the_idle_models_is_free():
+    async with bench(Machine(failures={"b": [ModelLoadFailed("b", "failed to allocate CPU buffer")]})) as b:
+        await b.use("a")
+        b.machine.workers[0].may_end.clear()
+        waiting = await b.ask("b")
+        assert waiting.holds is None and b.machine.names() == ["a"]
+        b.machine.workers[0].may_end.set()
+        await settle()
+        assert waiting.holds is not None
 
 
 async def test_a_model_with_one_slot_only_has_one():
@@ -160,6 +172,20 @@ async def test_a_reload_waits_for_the_requests_under_way_while_others_like_them_
         await meanwhile.finish()
         assert waiting.holds is not None and waiting.holds.config.num_ctx == 1024
         assert b.machine.names() == ["a"]
+
+
+async def test_a_worker_is_started_when_the_memory_of_the_one_it_replaces_is_free():
+    async with bench(max_loaded=1) as b:
+        for name, options in (("a", {"num_ctx": 512}), ("b", {})):
+            await b.use("a")
+            leaving = b.machine.living[0]
+            leaving.may_end.clear()
+            waiting = await b.ask(name, **options)
+            assert waiting.holds is None and b.machine.living == [leaving]
+            leaving.may_end.set()
+            await settle()
+            assert waiting.holds is not None
+            await waiting.finish()
 
 
 async def test_requests_that_want_different_reloads_each_get_theirs():

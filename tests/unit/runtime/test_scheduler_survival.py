@@ -6,7 +6,7 @@ import pytest
 
 from app.core.errors import GenerationFailed, HostRefused, ModelKeepsCrashing, ModelLoadFailed
 from app.runtime.worker_client import WorkerSilent
-from tests.scheduling import Bench, Machine, a_model, bench
+from tests.scheduling import Bench, Machine, a_model, bench, settle
 
 pytestmark = pytest.mark.anyio
 MODEL = "a"
@@ -177,10 +177,31 @@ async def test_one_that_leaves_while_the_worker_is_asked_holds_nothing():
     async with bench() as b:
         await b.use(MODEL)
         await b.advance(11)
-        first = await b.ask(MODEL, 0)
-        first.task.cancel()
-        await b.use(MODEL, 0)
+        asked = b.machine.workers[0].may_answer
+        asked.clear()
+        first, second = await b.ask(MODEL, 0), await b.ask(MODEL, 0)
+        await first.leave()
+        asked.set()
+        await settle()
+        await second.finish()
         assert b.machine.names() == []
+
+
+async def test_an_idle_worker_is_left_in_peace(wait_for_event):
+    async with bench(hang_s=0.01) as b:
+        await b.use("a")
+        busy = await b.ask("b")
+        await wait_for_event(lambda: busy.holds is not None and busy.holds.asked > 3)
+        assert b.machine.workers[0].asked == 0
+
+
+async def test_a_worker_that_died_under_a_request_leaves_no_timer_behind():
+    async with bench() as b:
+        request = await b.ask(MODEL)
+        b.machine.workers[0].crash()
+        await settle()
+        await request.finish()
+        assert b.clock.timers == 0
 
 
 async def test_a_worker_that_does_not_answer_for_long_under_a_request_is_ended(wait_for_event):
