@@ -14,7 +14,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -40,8 +40,9 @@ def _row(name: str) -> dict[str, Any]:
     return {"name": name, "model": name, "modified_at": STAMP, "size": 1 << 20, "digest": digest, "details": DETAILS}
 
 
-def _whole(path: str) -> dict[str, Any] | None:
-    rows = [_row(name) for name in MODELS]
+def whole_answer(path: str, models: Sequence[str]) -> dict[str, Any] | None:
+    """The body of a short answer of a host that has these models; None for other paths."""
+    rows = [_row(name) for name in models]
     match path:
         case "/api/version":
             return {"version": "0.33.0"}
@@ -83,7 +84,7 @@ async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         body += message.get("body", b"")
         if not message.get("more_body"):
             break
-    if (whole := _whole(scope["path"])) is not None:
+    if (whole := whole_answer(scope["path"], MODELS)) is not None:
         await _begin(send, b"application/json; charset=utf-8")
         await send({"type": "http.response.body", "body": json.dumps(whole).encode()})
         return

@@ -21,7 +21,10 @@ class MessageState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Everything an answer carries beside its text: where it came from and what it cost. `ttft` in seconds."""
+    """Everything an answer carries beside its text: where it came from and what it cost. `ttft` in seconds.
+
+    `cached_age`: how old (seconds) an answer out of the cache was when it was given; None for one that a model wrote.
+    """
 
     model: str = ""
     digest: str = ""
@@ -30,6 +33,7 @@ class Answer:
     spans: tuple[Span, ...] = ()
     ttft: float | None = None
     cached: bool = False
+    cached_age: float | None = None
     error: str = ""
     error_code: str = ""  # the error class's code, so that a reloaded page says the same
     done_reason: str = ""
@@ -66,6 +70,10 @@ class StoredMessage:
     @property
     def cached(self) -> bool:
         return self.answer.cached
+
+    @property
+    def cached_age(self) -> float | None:
+        return self.answer.cached_age
 
     @property
     def error(self) -> str:

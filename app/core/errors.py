@@ -12,6 +12,7 @@
     ├── CacheOff                   503  what is in the response cache cannot be told or changed now
     ├── PayloadTooLarge            413
     ├── Cancelled                  499  the client left, or Stop was pressed (never sent)
+    ├── ReaderTooSlow              503  fell behind an answer that others read too
     ├── QueueFull, QueueTimeout    503  with Retry-After
     ├── NoHealthyHost              503
     │   └── HostsRateLimited       429  every host that could answer said when to come back
@@ -159,6 +160,17 @@ class Cancelled(LoupeError):
     def __init__(self, by: str = "client") -> None:
         super().__init__("request canceled")
         self.by = by
+
+
+class ReaderTooSlow(LoupeError):
+    """In the middle of an answer: more bytes of it are waiting to be read than are kept."""
+
+    status = 503
+    code = "reader_too_slow"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the answer was read too slowly: it is more than {limit >> 20} MiB ahead; ask again")
+        self.limit = limit
 
 
 class QueueFull(LoupeError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -63,7 +63,7 @@ class ChatService:
         self._telemetry.begin(trace)
         status, error_text = "cancelled", ""
         try:
-            async with aclosing(self._from_cache(request, caller)) as chunks:
+            async with aclosing(await self._way(request, caller)) as chunks:
                 async for chunk in chunks:
                     if chunk.text or chunk.thinking:
                         trace.saw_text()
@@ -104,34 +104,30 @@ class ChatService:
 
     # Layer 1: cache
 
-    async def _from_cache(self, request: GenerationRequest, caller: Caller) -> AsyncGenerator[Chunk, None]:
-        trace, hit, running, key = caller.trace, None, None, ""
+    async def _way(self, request: GenerationRequest, caller: Caller) -> AsyncGenerator[Chunk, None]:
+        """Where the answer comes from: kept, shared with others who ask the same, or straight from the queue."""
+        trace = caller.trace
         trace.enter("cache")
         with trace.span("cache") as found:
             model, trace.cache = await self._decide(request, caller)
-            if model is not None:
-                trace.digest, key = model.digest, self._key(request, caller, model)
-            if trace.cache.outcome == "miss":
-                hit, running = self._cache.get(key), self._shared.find(key)
-            if hit is not None:
+            way = self._admitted(request, caller, trace) if model is None else self._cached(request, caller, model)
+            found["outcome"] = trace.cache.outcome
+        return way
+
+    def _cached(self, request: GenerationRequest, caller: Caller, model: ResolvedModel) -> AsyncGenerator[Chunk, None]:
+        """Looks before the first piece is asked for, so that nobody comes between the looking and the joining."""
+        trace, key = caller.trace, self._key(request, caller, model)
+        trace.digest, work = model.digest, None
+        if trace.cache.outcome == "miss":
+            if (hit := self._cache.get(key)) is not None:
                 trace.cache = CacheDecision("hit", "", hit.age)
-            elif running is not None:
+                return _replayed(hit)
+            if (work := self._shared.find(key)) is not None:
                 trace.cache = CacheDecision("joined", "the same question is being answered")
                 self._cache.joined()
-            found["outcome"] = trace.cache.outcome
-        if hit is not None:
-            for chunk in _replayed(hit):
-                yield chunk
-            return
-        if model is None:
-            chunks = self._admitted(request, caller, trace)
-        else:
-            work = running or self._share(key, request, caller, model)
-            trace.share(work.trace)
-            chunks = self._shared.follow(key, work)
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                yield chunk
+        work = work or self._share(key, request, caller, model)
+        trace.share(work.trace)
+        return self._shared.follow(key, work)
 
     async def _decide(self, request: GenerationRequest, caller: Caller) -> tuple[ResolvedModel | None, CacheDecision]:
         """Whether the cache has a part in this, and the identity that its key needs. None: straight to the queue."""
@@ -142,6 +138,9 @@ class ChatService:
             reason = "asked for"
         elif not (request.deterministic or caller.cache_sampled):
             reason = "not deterministic"
+        if reason and self._pool.lists(request.model):
+            await self._pool.resolve(request.model)  # has nothing to wait for, but may say no
+            return None, CacheDecision("bypass", reason)
         try:
             async with asyncio.timeout(IDENTITY_SECONDS):
                 model = await self._pool.resolve(request.model, fresh=not reason)
@@ -264,7 +263,7 @@ class ChatService:
             outcome = "ok" if outcome == "ok" else "cancelled"
             raise
         finally:
-            self._telemetry.metrics.upstream.labels(host, outcome).inc()
+            self._telemetry.metrics.upstream.inc(host, outcome)
             trace.add_span("host", began, trace.elapsed, host=host, attempt=attempt, outcome=outcome)
             if usage is not None and first is not None:
                 trace.add_host_spans(usage, began, first)
@@ -283,7 +282,7 @@ def _unloads(request: GenerationRequest) -> bool:
 _CREATED = re.compile(rb'"created_at":"[^"]*"')
 
 
-def _replayed(hit: CacheHit) -> Iterator[Chunk]:
+async def _replayed(hit: CacheHit) -> AsyncGenerator[Chunk, None]:
     """The records as they were, but made now. The field stands before the model's text: the first match is it."""
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z").encode()
     for chunk in hit.chunks:

@@ -23,21 +23,23 @@ from app.core.generation import CacheMode, Chunk, GenerationRequest, Json
 from app.core.ports import Clock, SystemClock
 from app.services.chat import Caller, ChatService
 from app.services.history import History
+from app.services.queueing.views import Eta
 from app.services.request_queue import RequestQueue
 
 log = structlog.get_logger(__name__)
 CHECKPOINT_SECONDS = 0.5  # reliability 4 asks for ~1 s: what a kill -9 may cost of an answer
 WATCH_SECONDS = 1.0
+CACHE_OPTION = "cache"  # among the options of a conversation: what it wants of the answer cache; hosts never see it
 PHASE_SECONDS = 0.2  # how soon an attached page learns that the answer left the queue
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What the answer waits for. `seconds` since the generation began; `eta` in seconds, None where unknown."""
+    """What the answer waits for. `seconds` since the generation began; `eta` is None where nothing was measured."""
 
     phase: str
     position: int | None
-    eta: float | None
+    eta: Eta | None
     seconds: float
 
 
@@ -73,11 +75,21 @@ def chat_request(conversation: Conversation) -> GenerationRequest:
     turns += [{"role": m.role, "content": m.content} for m in conversation.messages if m.content]
     options = dict(conversation.options)
     body: dict[str, Json] = {"model": conversation.model, "messages": turns, "stream": True}
+    options.pop(CACHE_OPTION, None)
     if "keep_alive" in options:
         body["keep_alive"] = options.pop("keep_alive")
     if options:
         body["options"] = options
     return GenerationRequest("chat", body)
+
+
+def _asked_for(caller: Caller, conversation: Conversation) -> Caller:
+    """The caller with what the conversation wants of the cache; an answer that is asked for anew stays that."""
+    wanted = conversation.options.get(CACHE_OPTION)
+    if wanted not in tuple(CacheMode) or caller.cache_mode is CacheMode.REFRESH:
+        return caller
+    mode = CacheMode(str(wanted))
+    return replace(caller, cache_mode=mode, cache_sampled=mode is CacheMode.USE)
 
 
 class Generation:
@@ -170,7 +182,7 @@ class Generation:
         trace = self.caller.trace
         answer: Answer = replace(
             self.message.answer, spans=trace.spans, host=trace.host, digest=trace.digest, ttft=trace.ttft,
-            cached=trace.cache.outcome == "hit", error=error.message if error else "",
+            cached=trace.cache.outcome == "hit", cached_age=trace.cache.age, error=error.message if error else "",
             error_code=error.code if error else "",
         )  # fmt: skip
         self.error = error
@@ -251,7 +263,7 @@ class Generations:
         self._starting.add(conversation_id)
         try:
             conversation, message = await self._history.begin_turn(conversation_id, caller.principal, **turn)
-            generation = Generation(conversation_id, message, caller, self._clock)
+            generation = Generation(conversation_id, message, _asked_for(caller, conversation), self._clock)
             self._active[conversation_id] = generation
         finally:
             self._starting.discard(conversation_id)

@@ -63,7 +63,7 @@ def decode_answer(text: str) -> Answer:
     raw: dict[str, Any] = json.loads(text) if text else {}
     usage = raw.get("usage")
     spans = raw.get("spans") or ()
-    plain = ("model", "digest", "host", "ttft", "cached", "error", "error_code", "done_reason")
+    plain = ("model", "digest", "host", "ttft", "cached", "cached_age", "error", "error_code", "done_reason")
     known = {key: raw[key] for key in plain if key in raw}
     return Answer(
         **known,

@@ -71,6 +71,10 @@ class HostPool(HostSet):
         """The hosts that can be used, as the queue sees them."""
         return tuple(host.seats() for host in self._usable())
 
+    def lists(self, model: str) -> bool:
+        """Whether a host that answers has the model, as far as is known: then `resolve` need not ask anybody."""
+        return bool(self._having(model))
+
     async def resolve(self, model: str, *, fresh: bool = False) -> ResolvedModel:
         """Where the model is now. Raises `ModelNotFound` if no host has it, `NoHealthyHost` if none answers,
         `ModelNotLocal` if it would be computed elsewhere.
@@ -246,7 +250,9 @@ class HostPool(HostSet):
             raise NoHealthyHost(self._reasons(self._hosts))
 
     async def _refresh(self, oldest: float) -> None:
-        await asyncio.gather(*(self._forgiving(host, host.refresh(oldest=oldest)) for host in self._usable()))
+        stale = [host for host in self._usable() if host.list_age >= oldest]
+        if stale:
+            await asyncio.gather(*(self._forgiving(host, host.refresh(oldest=oldest)) for host in stale))
 
     async def _forgiving(self, host: WatchedHost, work: Awaitable[None]) -> None:
         """A host that fails to list is reported and left out; the others still answer."""

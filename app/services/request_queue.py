@@ -36,7 +36,7 @@ class Ticket:
         """1 is next; 0 once it is admitted or gone."""
         self.avoid = ""
         """The host that has just failed this request; another one is to be preferred."""
-        self.eta: float | None = None
+        self.eta: Eta | None = None
         self.lease: Lease | None = None
         self.began: float | None = None
 
@@ -303,13 +303,13 @@ class RequestQueue:
         slots = max(1, len(self._running))
         for position, ticket in enumerate(self._order(), start=1):
             ticket.position = position
-            ticket.eta = ahead / slots if known else None
+            likely = ahead / slots
+            ticket.eta = Eta(likely, likely / 1.7, likely * 1.7) if known else None
             ahead += self._expected(ticket.model)
-            eta = None if ticket.eta is None else Eta(ticket.eta, ticket.eta / 1.7, ticket.eta * 1.7)
             views.append(
                 WaitingRow(
                     ticket.id, ticket.flow, "local", ticket.model, ticket.priority, position, now - ticket.entered,
-                    eta, "all slots are taken",
+                    ticket.eta, "all slots are taken",
                 )
             )  # fmt: skip
         self._views = tuple(views)

@@ -11,52 +11,58 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any
 
-from app.core.errors import Cancelled, Draining, LoupeError
+from app.core.errors import Cancelled, Draining, LoupeError, ReaderTooSlow
 from app.core.generation import Chunk
 from app.services.telemetry import Trace
+
+BUFFER_LIMIT = 8 << 20
+"""Bytes of one answer that are kept for those who come late or read slowly."""
+_CHUNK_OVERHEAD = 200  # bytes: the objects themselves
 
 Produce = Callable[[Trace], AsyncGenerator[Chunk, None]]
 Keep = Callable[[tuple[Chunk, ...], Trace], Awaitable[None]]
 
 
 class SharedWork:
-    """One generation and everyone who waits for it."""
+    """One generation and everyone who waits for it. `chunks` are its pieces from number `dropped` on."""
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
         self.followers = 0
         self.chunks: list[Chunk] = []
+        self.dropped = 0
         self.done = False
         self.error: BaseException | None = None
         self.task: asyncio.Task[None] | None = None
-        self._news = asyncio.Event()
+        self._size = 0
+        self._readers: list[asyncio.Future[None]] = []
 
     def add(self, chunk: Chunk) -> None:
+        """Take a piece. When all of them are too much, let go of the older half."""
         self.chunks.append(chunk)
+        self._size += _size(chunk)
+        if self._size > BUFFER_LIMIT:
+            half = len(self.chunks) // 2
+            self._size -= sum(map(_size, self.chunks[:half]))
+            del self.chunks[:half]
+            self.dropped += half
         self._tell()
 
     def end(self, error: BaseException | None = None) -> None:
         self.done, self.error = True, error
         self._tell()
 
-    async def follow(self) -> AsyncGenerator[Chunk, None]:
-        """All of it, from the first piece on. A slow reader holds up neither the work nor the others."""
-        read = 0
-        while True:
-            news = self._news
-            while read < len(self.chunks):
-                read += 1
-                yield self.chunks[read - 1]
-            if self.done:
-                if self.error is not None:
-                    raise self.error
-                return
-            if news is self._news:
-                await news.wait()
+    async def news(self) -> None:
+        """Wait for the next piece, or for the end."""
+        future = asyncio.get_running_loop().create_future()
+        self._readers.append(future)
+        await future
 
     def _tell(self) -> None:
-        news, self._news = self._news, asyncio.Event()
-        news.set()
+        readers, self._readers = self._readers, []
+        for reader in readers:
+            if not reader.done():
+                reader.set_result(None)
 
 
 class SharedWorks:
@@ -67,21 +73,40 @@ class SharedWorks:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def find(self, key: str) -> SharedWork | None:
-        return self._works.get(key)
+        """A generation from whose beginning one can still read."""
+        work = self._works.get(key)
+        return None if work is None or work.dropped else work
 
     def start(self, key: str, trace: Trace, produce: Produce, keep: Keep) -> SharedWork:
-        """Begin the work under `key`; `keep` gets the complete answer, while the key can still be joined."""
+        """Begin the work under `key`, from now on the one to join; what began there before runs on for its followers.
+
+        `keep` gets the complete answer, while the key can still be joined, unless a later work has taken the key.
+        """
         work = SharedWork(trace)
-        work.task = self._spawn(self._run(key, work, produce, keep))
         self._works[key] = work
+        work.task = self._spawn(self._run(key, work, produce, keep))
         return work
 
     async def follow(self, key: str, work: SharedWork) -> AsyncGenerator[Chunk, None]:
-        """Read along as one of the followers; the last one who leaves early ends the work."""
+        """All of it, from the first piece on; the last one who leaves early ends the work.
+
+        A slow reader holds up neither the work nor the others; one that falls behind by more than is kept gets
+        `ReaderTooSlow`.
+        """
         work.followers += 1
+        read = 0
         try:
-            async for chunk in work.follow():
-                yield chunk
+            while True:
+                while read < work.dropped + len(work.chunks):
+                    if read < work.dropped:
+                        raise ReaderTooSlow(BUFFER_LIMIT)
+                    read += 1
+                    yield work.chunks[read - 1 - work.dropped]
+                if work.done:
+                    break
+                await work.news()
+            if work.error is not None:
+                raise work.error
         finally:
             work.followers -= 1
             if not work.followers and not work.done:
@@ -100,7 +125,8 @@ class SharedWorks:
                 async for chunk in chunks:
                     work.add(chunk)
             work.end()
-            await keep(tuple(work.chunks), work.trace)
+            if self._works.get(key) is work and not work.dropped:
+                await keep(tuple(work.chunks), work.trace)
         except asyncio.CancelledError:
             work.end(Draining() if work.followers else Cancelled("client"))
             raise
@@ -121,3 +147,7 @@ class SharedWorks:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _size(chunk: Chunk) -> int:
+    return len(chunk.line) + len(chunk.text) + len(chunk.thinking) + _CHUNK_OVERHEAD

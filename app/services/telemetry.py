@@ -6,10 +6,9 @@ becomes a `FinishedRequest`. Cached answers count as requests and never enter sp
 
 from __future__ import annotations
 
-import contextlib
-import secrets
+import random
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import structlog
@@ -17,20 +16,23 @@ import structlog
 from app.core.generation import Span, Usage
 from app.core.ports import Clock
 from app.services.metrics import Metrics
+from app.services.queueing.views import Eta
 
 log = structlog.get_logger("loupe.requests")
+
+Attribute = str | int | float | bool
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
     """What a request is doing now. `name` is one of: new, cache, queued, connect, loading, prefill, decode, done.
 
-    `position` counts from 1; `eta` is in seconds, None where nothing has been measured yet. Both only while queued.
+    `position` counts from 1; `eta` is None where nothing has been measured yet. Both only while queued.
     """
 
     name: str
     position: int | None = None
-    eta: float | None = None
+    eta: Eta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,22 @@ class FinishedRequest:
         return self.status == "ok" and self.cache.outcome not in ("hit", "joined") and self.usage is not None
 
 
+class OpenSpan:
+    """A layer whose time is being taken."""
+
+    __slots__ = ("_attributes", "_began", "_name", "_trace")
+
+    def __init__(self, trace: Trace, name: str, attributes: dict[str, Attribute]) -> None:
+        self._trace, self._name, self._attributes = trace, name, attributes
+        self._began = trace.elapsed
+
+    def __enter__(self) -> dict[str, Attribute]:
+        return self._attributes
+
+    def __exit__(self, *_: object) -> None:
+        self._trace.add_span(self._name, self._began, self._trace.elapsed, **self._attributes)
+
+
 class Trace:
     """The running record of one request; times are seconds since it began."""
 
@@ -81,7 +99,7 @@ class Trace:
         self._phase: Callable[[], Phase] = lambda: Phase("new")
         self._shared: Trace | None = None
         self._spans: list[Span] = []
-        self.id = secrets.token_hex(8)
+        self.id = f"{random.getrandbits(64):016x}"  # noqa: S311  # a name, not a secret
         self.principal, self.flow = principal, flow
         self.started_at = clock.now()
         self.model = self.endpoint = self._host = self._digest = ""
@@ -120,16 +138,11 @@ class Trace:
     def digest(self, digest: str) -> None:
         self._digest = digest
 
-    @contextlib.contextmanager
-    def span(self, name: str, **attributes: str | int | float | bool) -> Iterator[dict[str, str | int | float | bool]]:
-        """Record a layer's time, also when it fails; the yielded dict takes attributes that are known later."""
-        began, found = self.elapsed, dict(attributes)
-        try:
-            yield found
-        finally:
-            self._spans.append(Span(name, began, self.elapsed, found))
+    def span(self, name: str, **attributes: Attribute) -> OpenSpan:
+        """Record a layer's time, also when it fails; what is entered takes attributes that are known later."""
+        return OpenSpan(self, name, attributes)
 
-    def add_span(self, name: str, start: float, end: float, **attributes: str | int | float | bool) -> None:
+    def add_span(self, name: str, start: float, end: float, **attributes: Attribute) -> None:
         self._spans.append(Span(name, start, max(start, end), attributes))
 
     def add_host_spans(self, usage: Usage, began: float, first: float) -> None:
@@ -238,16 +251,17 @@ class Telemetry:
         self._counts["cancelled"] += record.status == "cancelled"
         self._counts["failed"] += record.status not in ("ok", "cancelled")
         self._counts["cache_hits"] += record.cache.outcome == "hit"
-        self.metrics.requests.labels(record.endpoint, record.status, record.cache.outcome).inc()
+        metrics = self.metrics
+        metrics.requests.inc(record.endpoint, record.status, record.cache.outcome)
         if not record.measured or record.usage is None:
             return
-        self.metrics.seconds.labels(record.endpoint).observe(record.seconds)
-        self.metrics.tokens.labels("prompt").inc(record.usage.prompt_tokens)
-        self.metrics.tokens.labels("output").inc(record.usage.output_tokens)
+        metrics.seconds.observe(record.endpoint, record.seconds)
+        metrics.tokens.inc("prompt", by=record.usage.prompt_tokens)
+        metrics.tokens.inc("output", by=record.usage.output_tokens)
         if record.ttft is not None:
-            self.metrics.first_token.labels(record.endpoint).observe(record.ttft)
+            metrics.first_token.observe(record.endpoint, record.ttft)
         for span in record.spans:
-            self.metrics.layers.labels(span.name).observe(span.seconds)
+            metrics.layers.observe(span.name, span.end - span.start)
 
     def _log(self, record: FinishedRequest) -> None:
         fields = {"request": record.id, "flow": record.flow, "model": record.model, "host": record.host}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -50,6 +51,7 @@ KEY_REFUSED = (401, 403)
 DOWN_BEHIND_PROXY = (502, 503, 504)
 
 
+@functools.lru_cache(1024)
 def canonical(model: str) -> str:
     """The form in which two spellings of one model are equal: default registry and tag filled in or left out alike."""
     name = model.lower().removeprefix("registry.ollama.ai/").removeprefix("library/")
@@ -148,6 +150,11 @@ class WatchedHost:
         """Whether the host lists the model; a host that has not told its list yet may have it."""
         return self.models is None or canonical(model) in self.models
 
+    @property
+    def list_age(self) -> float:
+        """Seconds since the host told what it has."""
+        return self._clock.monotonic() - self._listed_at
+
     def find(self, model: str) -> ModelInfo | None:
         return (self.models or {}).get(canonical(model))
 
@@ -172,7 +179,7 @@ class WatchedHost:
     async def refresh(self, *, oldest: float = 0.0) -> None:
         """Ask for the lists of models, unless the last answer is younger than `oldest` seconds."""
         async with self._listing:
-            if self._clock.monotonic() - self._listed_at < oldest:
+            if self.list_age < oldest:
                 return
             self.models = {canonical(model.name): model for model in await self.backend.models()}
             self._listed_at = self._clock.monotonic()
@@ -244,7 +251,7 @@ class WatchedHost:
             log.exception("health check broke", host=self.name)
 
     async def _list(self) -> None:
-        if self._clock.monotonic() - self._listed_at >= LIST_SECONDS:
+        if self.list_age >= LIST_SECONDS:
             await self.refresh()
             await self.refresh_loaded()
 

@@ -60,6 +60,12 @@ def size(count: int | None) -> str:
     return f"{value:.{digits}f} {unit}"
 
 
+def kibibytes(count: int) -> str:
+    """The size of something small: 0.4 KiB, 12 KiB; from a mebibyte on as `size` has it."""
+    value = count / 1024
+    return size(count) if value >= 999.5 else f"{value:.{0 if value >= 9.95 else 1}f} KiB"
+
+
 def about_size(count: int | None) -> str:
     """An estimate in bytes, to two figures: about 940 MiB, about 7.5 GiB."""
     if not count or count < 0:
@@ -82,9 +88,29 @@ def bits(bpw: float | None) -> str:
     return UNKNOWN if bpw is None else f"{bpw:.2f} bpw"
 
 
+def grouped(number: int) -> str:
+    """12 034: thousands apart."""
+    return f"{number:,}".replace(",", NARROW)
+
+
 def count(number: int, noun: str) -> str:
-    """1 token, 128 tokens, 12 034 tokens."""
-    return f"{number:,}".replace(",", NARROW) + f" {noun}" + ("" if number == 1 else "s")
+    """1 token, 128 tokens, 12 034 tokens, 3 entries."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{grouped(number)} " + (f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}s")
+
+
+def ago(seconds: float) -> str:
+    """How long something is past, in its largest unit: just now, 12 s ago, 3 min ago, 5 h ago, 2 days ago."""
+    if seconds < 2:
+        return "just now"
+    if seconds < 60:
+        return f"{seconds:.0f} s ago"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} min ago"
+    if seconds < 86_400:
+        return f"{seconds // 3600:.0f} h ago"
+    return f"{count(int(seconds // 86_400), 'day')} ago"
 
 
 def percent(fraction: float | None) -> str:
@@ -106,12 +132,21 @@ def plain(text: str) -> str:
 ORDINALS = ("next", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
 
-def waiting(phase: str, variant: str, position: int | None = None, eta: float | None = None) -> str:
-    """What an answer waits for, in words."""
+def between(low: float, high: float) -> str:
+    """A range of seconds, no more exact than it is: 4–9 s, 2–3 min; "a moment" below a second."""
+    if high < 1:
+        return "a moment"
+    step, unit = (1, "s") if high < 59.5 else (60, "min")
+    first, last = math.floor(max(0.0, low) / step), math.ceil(high / step)
+    return f"{last} {unit}" if first == last else f"{first}–{last} {unit}"
+
+
+def waiting(phase: str, variant: str, position: int | None = None, eta: tuple[float, float] | None = None) -> str:
+    """What an answer waits for, in words. `eta`: between which seconds its turn comes."""
     if phase == "queued":
         place = ORDINALS[position - 1] if position and position <= len(ORDINALS) else f"number {position}"
         words = f"{place} in the queue" if position else "waiting in the queue"
-        return words + (f", {about(eta)}" if eta is not None else "")
+        return words + (f", begins in {between(*eta)}" if eta is not None else "")
     return {
         "cache": "looking in the cache",
         "loading": f"loading {variant}…",
@@ -120,8 +155,11 @@ def waiting(phase: str, variant: str, position: int | None = None, eta: float | 
     }.get(phase, "asking the model…")
 
 
-def answer_facts(message: StoredMessage, variant: str) -> tuple[str, ...]:
-    """The parts of the quiet line under an answer: variant, TTFT, decode speed, tokens, and how it ended."""
+def answer_facts(message: StoredMessage, variant: str, now: float) -> tuple[str, ...]:
+    """The parts of the quiet line under an answer: variant, TTFT, decode speed, tokens, and how it ended.
+
+    `now` in seconds since the epoch: an answer out of the cache says how long ago it was made.
+    """
     facts = [variant]
     if message.ttft is not None:
         facts.append(f"TTFT {ttft(message.ttft)}")
@@ -131,7 +169,8 @@ def answer_facts(message: StoredMessage, variant: str) -> tuple[str, ...]:
     if usage is not None and usage.output_tokens:
         facts.append(count(usage.output_tokens, "token"))
     if message.cached:
-        facts.append("cached")
+        made = None if message.cached_age is None else message.created_at - message.cached_age
+        facts.append("cached" if made is None else f"cached, {ago(now - made)}")
     if message.answer.done_reason == "length":
         facts.append("cut at the token limit")
     ended = ENDED.get(message.state)

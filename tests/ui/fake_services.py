@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from app.config import Settings
 from app.core.errors import LoupeError
 from app.core.generation import Chunk, GenerationRequest, Json, Usage
 from app.core.hosts import HostAddress, HostState, HostStatus, LoadedModel
@@ -26,7 +27,7 @@ from app.services.history import History
 from app.services.jobs import JobHandle, Jobs, JobView
 from app.services.model_jobs import MakeOffer, Removal
 from app.services.prompt_library import PromptLibrary
-from app.services.telemetry import Phase
+from app.services.telemetry import CacheDecision, Phase
 
 T = TypeVar("T")
 PROMPTS = Path(__file__).parents[2] / "prompts"
@@ -176,7 +177,7 @@ class NobodyWaits:
     waiting = 0
 
 
-Step = str | Phase | LoupeError | asyncio.Event | Usage | Callable[[], Awaitable[None]]
+Step = str | Phase | CacheDecision | LoupeError | asyncio.Event | Usage | Callable[[], Awaitable[None]]
 USAGE = Usage(2_900_000_000, 0, 31, 21_000_000, 7, 170_000_000)
 
 
@@ -190,15 +191,18 @@ class ScriptedModel:
             " of France.",
         ]
         self.asked: list[dict[str, Json]] = []
-        self.cached = False
+        self.callers: list[Caller] = []
 
     async def ask(self, request: GenerationRequest, caller: Caller) -> AsyncIterator[Chunk]:
         self.asked.append(dict(request.body))
+        self.callers.append(caller)
         trace, usage = caller.trace, USAGE
         trace.host = "built-in"
         for step in self.script(request):
             if isinstance(step, Phase):
                 trace.enter(lambda now=step: now)  # type: ignore[misc]
+            elif isinstance(step, CacheDecision):
+                trace.cache = step
             elif isinstance(step, asyncio.Event):
                 await step.wait()
             elif isinstance(step, Usage):
@@ -229,6 +233,7 @@ class FakeServices:
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="services", daemon=True)
         self.model = ScriptedModel()
+        self.settings = Settings(data=folder)
         self.history = History(f"sqlite:///{folder}/history.db")
         self.generations = Generations(self.model, self.history, NobodyWaits())  # type: ignore[arg-type]
         self.jobs = Jobs()

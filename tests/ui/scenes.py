@@ -12,6 +12,7 @@ from app.models.catalog import CatalogView
 from app.services.chat import Caller
 from app.services.jobs import JobHandle
 from app.services.model_jobs import MakeOffer
+from app.services.queueing.views import Eta
 from app.services.telemetry import Phase
 from tests.ui.fake_services import EMBEDDED, MIB, OLLAMA, FakeServices, Step, loaded, qwen, smollm2
 
@@ -66,7 +67,7 @@ def streaming(services: FakeServices) -> str:
 
 
 def queued(services: FakeServices) -> str:
-    return _held(services, [Phase("queued", 2, 12.0)])
+    return _held(services, [Phase("queued", 2, Eta(7.0, 4.2, 12.0))])
 
 
 def loading(services: FakeServices) -> str:

@@ -10,9 +10,11 @@ from streamlit.testing.v1 import AppTest
 from app.core import errors
 from app.core.conversations import MessageState
 from app.core.errors import HostProtocolError, LoupeError, QueueFull
+from app.core.generation import CacheMode
 from app.core.hosts import HostState, HostStatus
 from app.models.catalog import CatalogView
 from app.services.chat import Caller
+from app.services.telemetry import CacheDecision
 from app.ui.notices import NOTICES, notice_for
 from app.ui.notices import stored as stored_notice
 from tests.ui.fake_services import OLLAMA, FakeServices, smollm2
@@ -85,6 +87,32 @@ def test_regenerate_replaces_the_last_answer(services: FakeServices, open_screen
         "What is the capital of France?",
         "It is Paris.",
     ]
+
+
+def test_a_cached_answer_says_so_and_can_be_asked_for_anew(services: FakeServices, open_screen: Open) -> None:
+    services.model.script = lambda _: [CacheDecision("hit", age=200.0), "Paris."]
+    chat_id = services.ask("What is the capital of France?")
+    page = calm(open_screen("chat", chat=chat_id))
+    assert "cached, 3 min ago" in text_of(page)
+    assert "Ask again" in labels_of(page)
+    services.model.script = lambda _: ["Paris, once more."]
+    next(button for button in page.button if button.label == "Ask again").click().run()
+    assert services.model.callers[-1].cache_mode is CacheMode.REFRESH
+    assert "cached" not in text_of(calm(page))
+    assert "Regenerate" in labels_of(page)
+
+
+def test_what_a_chat_wants_of_the_cache_goes_with_its_questions_and_not_to_the_host(
+    services: FakeServices, open_screen: Open
+) -> None:
+    page = open_screen("chat")
+    page.session_state["parameters"] = True
+    page.run()
+    page.selectbox(key="option-new-cache").select(CacheMode.BYPASS).run()
+    page.chat_input[0].set_value("What is the capital of France?").run()
+    calm(page)
+    assert services.model.callers[-1].cache_mode is CacheMode.BYPASS
+    assert "options" not in services.model.asked[-1] and "cache" not in services.model.asked[-1]
 
 
 def test_editing_the_last_question_asks_it_again(services: FakeServices, open_screen: Open) -> None:

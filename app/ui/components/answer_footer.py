@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from html import escape
 
 import streamlit as st
@@ -17,7 +18,7 @@ def show(message: StoredMessage, variant: str) -> None:
 
 
 def footer(message: StoredMessage, variant: str) -> str:
-    facts = vm.answer_facts(message, variant)
+    facts = vm.answer_facts(message, variant, time.time())
     line = '<i aria-hidden="true"> · </i>'.join(
         [f'<b title="{escape(message.model, quote=True)}">{escape(facts[0])}</b>', *map(_fact, facts[1:])]
     )

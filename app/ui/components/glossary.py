@@ -16,6 +16,7 @@ TERMS = {
     "First token": "From the sent request to the first token that came back.",
     "Decode": "Writing the answer, token by token.",
     "cached": "The same request was answered before; this is that answer, and no model ran.",
+    "cache": "Whether an answer may come out of the cache, and is kept there, instead of being made by the model.",
     "temperature": "How freely the next token is drawn; 0 always takes the likeliest.",
     "top_p": "Draw only from the likeliest tokens that together have this probability.",
     "top_k": "Draw only from this many likeliest tokens.",

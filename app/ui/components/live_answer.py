@@ -33,7 +33,8 @@ class _Pen:
         self._told = ""
 
     def wait(self, progress: Progress) -> None:
-        words = vm.waiting(progress.phase, self._variant, progress.position, progress.eta)
+        eta = (progress.eta.low, progress.eta.high) if progress.eta else None
+        words = vm.waiting(progress.phase, self._variant, progress.position, eta)
         clock = f" · {progress.seconds:.0f} s so far" if progress.seconds >= 2 else ""
         told = "" if progress.phase == "decode" and self._reader.tail else words + clock
         if told != self._told:

@@ -8,7 +8,8 @@ from typing import Any
 
 import streamlit as st
 
-from app.core.generation import Json
+from app.core.generation import CacheMode, Json
+from app.services.generations import CACHE_OPTION
 from app.ui import actions
 from app.ui.chat_view import ChatView
 from app.ui.components.glossary import TERMS
@@ -19,6 +20,15 @@ OLLAMA_DEFAULTS: dict[str, Json] = {
     "temperature": 0.8, "top_p": 0.9, "top_k": 40, "min_p": 0.0, "seed": -1, "num_predict": -1,
     "repeat_penalty": 1.0, "keep_alive": "5m",
 }  # fmt: skip
+
+
+# What a conversation may want of the answer cache, as it is kept among its options.
+CACHE_MODES = {
+    "": "When the answer is certain",
+    CacheMode.USE: "Always",
+    CacheMode.REFRESH: "Ask anew, keep the answer",
+    CacheMode.BYPASS: "Never",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +66,7 @@ def show(view: ChatView) -> None:
                 for parameter in PARAMETERS:
                     _number(parameter, options, own, chat)
                 _keep_alive(options, chat)
+                _cache(options, chat)
             st.button(
                 "Back to the model's own", type="tertiary", key="reset_options", disabled=not options,
                 on_click=_reset, args=(chat,),
@@ -90,6 +101,16 @@ def _keep_alive(options: dict[str, Json], chat: str) -> None:
     )  # fmt: skip
 
 
+def _cache(options: dict[str, Json], chat: str) -> None:
+    key = f"option-{chat}-{CACHE_OPTION}"
+    value = str(options.get(CACHE_OPTION, ""))
+    st.selectbox(
+        "Cache", list(CACHE_MODES), list(CACHE_MODES).index(value) if value in CACHE_MODES else 0, key=key,
+        format_func=lambda mode: CACHE_MODES[mode], help=TERMS["cache"],
+        on_change=_changed, args=(CACHE_OPTION, key, dict(options)),
+    )  # fmt: skip
+
+
 def _changed(name: str, key: str, options: dict[str, Json]) -> None:
     value = st.session_state[key]
     options.pop(name, None)
@@ -99,6 +120,6 @@ def _changed(name: str, key: str, options: dict[str, Json]) -> None:
 
 
 def _reset(chat: str) -> None:
-    for name in (*(parameter.name for parameter in PARAMETERS), "keep_alive"):
-        st.session_state[f"option-{chat}-{name}"] = "" if name == "keep_alive" else None
+    for name in (*(parameter.name for parameter in PARAMETERS), "keep_alive", CACHE_OPTION):
+        st.session_state[f"option-{chat}-{name}"] = "" if name in ("keep_alive", CACHE_OPTION) else None
     actions.set_options({})

@@ -14,6 +14,9 @@ from app.ui.markdown_blocks import Block, finished, merged
 from app.ui.safe_markdown import neutralise
 from app.ui.state import PAGE_OF_MESSAGES, chat_state
 
+ANEW = "Answer the question once more, with the variant chosen below"
+AGAIN = "This answer came out of the cache; let the model answer anew, with the variant chosen below"
+
 
 def draw_block(block: Block) -> None:
     """One block into the place where it is called; also what the live answer draws with, so that nothing jumps."""
@@ -92,7 +95,8 @@ def _foot(view: ChatView, message: StoredMessage, last: bool) -> None:
         answer_footer.show(message, view.label(message.model))
         place = st.empty()
         if last and not view.live and message.state is not MessageState.ERROR:
+            label, told = ("Ask again", AGAIN) if message.cached else ("Regenerate", ANEW)
             place.button(
-                "Regenerate", icon=":material/refresh:", type="tertiary", key=f"again-{message.id}",
-                help="Answer the question once more, with the variant chosen below", on_click=actions.regenerate,
+                label, icon=":material/refresh:", type="tertiary", key=f"again-{message.id}", help=told,
+                on_click=actions.regenerate,
             )  # fmt: skip

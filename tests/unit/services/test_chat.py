@@ -447,6 +447,7 @@ async def test_a_host_that_does_not_tell_what_it_has_in_time_is_not_cached(rig, 
     async def never(**_: object) -> None:
         await asyncio.Event().wait()
 
+    rig.clock.advance(1)
     monkeypatch.setattr(rig.pool._hosts[0], "refresh", never)
     monkeypatch.setattr("app.services.chat.IDENTITY_SECONDS", 0.01)
     caller = rig.caller()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.core.generation import Usage
+from app.services.queueing.views import Eta
 from app.services.telemetry import CacheDecision, Phase, Telemetry
 from tests.fakes import FakeClock
 
@@ -80,7 +81,7 @@ def test_shared_work_is_shown_from_the_moment_one_joined(telemetry, clock):
 
 def test_a_phase_may_be_asked_anew_each_time(telemetry):
     trace, positions = telemetry.trace(), [3, 2, 1]
-    trace.enter(lambda: Phase("queued", positions.pop(0), 1.0))
+    trace.enter(lambda: Phase("queued", positions.pop(0), Eta(1.0, 0.5, 1.5)))
     assert [trace.phase.position for _ in range(3)] == [3, 2, 1]
 
 

@@ -52,12 +52,15 @@ def test_counts_agree_with_their_noun() -> None:
 @pytest.mark.parametrize(
     ("phase", "position", "eta", "words"),
     [
-        ("queued", 2, 12.3, "second in the queue, about 12 s"), ("queued", 1, None, "next in the queue"),
-        ("queued", 14, 130.0, "number 14 in the queue, about 2 min"), ("loading", None, None, "loading Q4_K_M…"),
+        ("queued", 2, (4.2, 12.3), "second in the queue, begins in 4–13 s"), ("queued", 1, None, "next in the queue"),
+        ("queued", 14, (70.0, 130.0), "number 14 in the queue, begins in 1–3 min"),
+        ("queued", 1, (0.1, 0.4), "next in the queue, begins in a moment"), ("loading", None, None, "loading Q4_K_M…"),
         ("prefill", None, None, "reading the prompt…"), ("new", None, None, "asking the model…"),
     ],
 )  # fmt: skip
-def test_waiting_is_said_in_words(phase: str, position: int | None, eta: float | None, words: str) -> None:
+def test_waiting_is_said_in_words(
+    phase: str, position: int | None, eta: tuple[float, float] | None, words: str
+) -> None:
     assert vm.waiting(phase, "Q4_K_M", position, eta) == words
 
 
@@ -69,16 +72,19 @@ def answer(**changes: object) -> StoredMessage:
 
 
 def test_the_quiet_line_under_an_answer() -> None:
-    assert vm.answer_facts(answer(), "Q4_K_M") == ("Q4_K_M", "TTFT 0.42 s", "41.2 tok/s", "128 tokens")
+    assert vm.answer_facts(answer(), "Q4_K_M", 0.0) == ("Q4_K_M", "TTFT 0.42 s", "41.2 tok/s", "128 tokens")
 
 
 def test_a_cached_answer_shows_no_speed() -> None:
-    assert vm.answer_facts(answer(cached=True), "Q4_K_M") == ("Q4_K_M", "TTFT 0.42 s", "128 tokens", "cached")
+    told = vm.answer_facts(answer(cached=True, cached_age=100.0), "Q4_K_M", 80.0)
+    assert told == ("Q4_K_M", "TTFT 0.42 s", "128 tokens", "cached, 3 min ago")
+    assert vm.answer_facts(answer(cached=True), "Q4_K_M", 80.0)[-1] == "cached"  # kept before ages were
 
 
 def test_an_answer_says_how_it_ended() -> None:
-    assert vm.answer_facts(answer(state=MessageState.STOPPED, usage=None, ttft=None), "Q8_0") == ("Q8_0", "stopped")
-    assert vm.answer_facts(answer(done_reason="length"), "Q8_0")[-1] == "cut at the token limit"
+    stopped = answer(state=MessageState.STOPPED, usage=None, ttft=None)
+    assert vm.answer_facts(stopped, "Q8_0", 0.0) == ("Q8_0", "stopped")
+    assert vm.answer_facts(answer(done_reason="length"), "Q8_0", 0.0)[-1] == "cut at the token limit"
 
 
 def test_the_waterfall_puts_every_layer_on_one_axis() -> None:
