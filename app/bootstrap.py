@@ -17,7 +17,7 @@ from app.backends.embedded import EmbeddedRuntime, EmbeddedSettings
 from app.backends.ollama_http import HostTimeouts, OllamaHttp
 from app.backends.quantizer_process import QuantizerProcess
 from app.backends.starter_process import StarterProcess
-from app.config import Settings, process_environment
+from app.config import Settings, process_environment, runtime_limits
 from app.core.generation import CacheMode, GenerationRequest, Priority
 from app.core.hosts import ANSWERING, HostAddress
 from app.core.ports import Backend, Clock, SystemClock
@@ -158,6 +158,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
             EmbeddedSettings(
                 store=settings.models_folder,
                 slots=settings.slots,
+                limits=runtime_limits(settings.slots),
                 environment=environment,
                 timeouts=_timeouts(settings),
             )

@@ -13,12 +13,12 @@ from typing import Any
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
-from app.config import FILE_VARIABLE, PREFIX, Settings, settings_file
+from app.config import FILE_VARIABLE, PREFIX, RUNTIME_LIMITS, Settings, settings_file
 from app.core.errors import SettingsError
 from app.core.hosts import HostAddress
 
 SECRETS = frozenset({"token", "hosts", "database_url"})  # values, or parts of them, that are never printed
-_RESERVED = frozenset({FILE_VARIABLE, "LOUPE_RUNTIME_KEY"})  # known, but not settings of the application
+_RESERVED = frozenset({FILE_VARIABLE, "LOUPE_RUNTIME_KEY", *RUNTIME_LIMITS})  # known, not the application's
 
 
 @dataclass(frozen=True, slots=True)

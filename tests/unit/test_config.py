@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.config import Settings
+from app.config import Settings, runtime_limits
 from app.config_report import effective_table, load_settings, markdown_table, variable_of
 from app.core.errors import SettingsError
 
@@ -200,3 +200,13 @@ def test_every_setting_says_what_it_does_and_what_is_allowed(name: str) -> None:
     assert isinstance(field.json_schema_extra, dict)
     assert field.json_schema_extra["allowed"]
     assert f"`{variable_of(name)}`" in markdown_table()
+
+
+def test_the_runtime_is_told_its_slots_and_limits_and_they_are_no_mistakes_of_the_app(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LOUPE_RUNTIME_MEMORY", "6GiB")
+    monkeypatch.setenv("LOUPE_RUNTIME_KEY", "secret")
+
+    assert load_settings().warnings == ()
+    assert runtime_limits(3) == {"OLLAMA_NUM_PARALLEL": "3", "LOUPE_RUNTIME_MEMORY": "6GiB"}
