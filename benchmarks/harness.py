@@ -158,6 +158,11 @@ class Report:
             {"caption": caption, "n": rounds, "samples": samples, "summary": _summaries(metrics, samples)}
         )
 
+    def table(self, caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Cells that are made already."""
+        self._lines += [f"### {caption}", "", *markdown(heads, rows), ""]
+        self._tables.append({"caption": caption, "heads": list(heads), "rows": [list(row) for row in rows]})
+
     def say(self, sentence: str) -> None:
         """A remark under the last table, one paragraph."""
         self._lines += [sentence, ""]
@@ -185,7 +190,7 @@ class Report:
 
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A Markdown table, its columns padded so that it also reads as plain text."""
-    widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
+    widths = [max(3, *(len(row[column]) for row in [heads, *rows])) for column in range(len(heads))]
     lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [heads, *rows]]
     rule = " | ".join(("-" * (width - 1) + (":" if column else "-")) for column, width in enumerate(widths))
     return [f"| {line} |" for line in [lines[0], rule, *lines[1:]]]
