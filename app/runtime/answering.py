@@ -130,6 +130,8 @@ async def _completion(
     if loaded.truncate and not images:
         keep, shift = loaded.sampling.num_keep, loaded.runner.launch.shift
         text = await maker_for(loaded).within_context(prompt, keep, shift=shift)
+    elif not images:
+        text = maker_for(loaded).within_reach(prompt)
     request = completion_request(text, loaded.sampling, num_ctx, form, images=images)
     if reader.special_tokens:
         request["preserved_tokens"] = list(reader.special_tokens)

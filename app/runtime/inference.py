@@ -11,7 +11,7 @@ from app.core.generation import Json
 from app.runtime.answering import Ended, answer
 from app.runtime.generation import Generator, Loaded
 from app.runtime.library import Library, LocalModel
-from app.runtime.preparation import Prepared, prepare, prompt_text
+from app.runtime.preparation import Prepared, maker_for, prepare, prompt_text
 from app.runtime.scheduler import Scheduler
 from app.runtime.settings import RuntimeSettings
 from app.runtime.web import Answer, Call, Stream, Whole, json_answer
@@ -89,7 +89,7 @@ class _Run:
             raise LoupeError("the answer has no end")
         said = ended.said if self._streamed else Said.joined([*gathered, ended.said])
         wanted = not self._chat and not loaded.raw and prepared.prompt is not None
-        context = await loaded.runner.worker.running.tokenize(f"{prepared.prompt}{ended.raw}") if wanted else []
+        context = await maker_for(loaded).context(f"{prepared.prompt}{ended.raw}") if wanted else []
         reason = "length" if ended.final.limited else "stop"
         record = self._writer.done(said, reason, _costs(loaded, ended.final), context)
         yield record if self._streamed else Whole(record)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from app.runtime.generation import Loaded
+from app.runtime.prompt_bounds import check_size
 from app.runtime.prompts import Message, PromptMaker, chat_messages, generate_messages
 from app.runtime.templates.go_errors import GoTemplateError
 from app.runtime.templates.go_template import parse as parse_template
@@ -38,10 +39,13 @@ async def prepare(loaded: Loaded) -> Prepared:
 
 
 async def _prepared(loaded: Loaded) -> Prepared:
+    body = loaded.body
     if not loaded.chat:
+        check_size(*(body.get(name) for name in ("prompt", "system", "suffix", "template")))
         prompt = await _generate_prompt(loaded)
-        return Prepared((), prompt, images_of([loaded.body]))
-    maker, given = maker_for(loaded), cast(list[Message], loaded.body.get("messages"))
+        return Prepared((), prompt, images_of([body]))
+    maker, given = maker_for(loaded), cast(list[Message], body.get("messages"))
+    check_size(*(message.get("content") for message in given))
     messages = chat_messages(loaded.model, given)
     if loaded.model.native:
         fitted = await maker.fitting(messages, truncate=loaded.truncate)

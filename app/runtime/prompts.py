@@ -12,6 +12,7 @@ from typing import cast
 from app.core.errors import BadRequest
 from app.core.generation import Json
 from app.runtime.library import PLAIN_TEMPLATE, LocalModel
+from app.runtime.prompt_bounds import bounds_of
 from app.runtime.templates.go_template import GoTemplate
 from app.runtime.templates.go_template import parse as parse_template
 from app.runtime.thinking import ThinkingSplitter
@@ -99,14 +100,34 @@ class PromptMaker:
         """As many of the newest messages as fit; system messages and the last one always stay."""
         if not truncate or len(messages) == 1:
             return Fitted(list(messages))
-        kept, prompt = list(messages), ""
-        for start in range(len(messages)):
-            system = [message for message in messages[:start] if message.get("role") == "system"]
-            kept = [*system, *messages[start:]]
-            prompt = await self.render(kept)
-            if len(prompt.encode()) <= self._num_ctx or len(await self._worker.tokenize(prompt)) <= self._num_ctx:
-                break
-        return Fitted(kept, prompt)
+        fitted, fits = await self._beginning_at(messages, 0)
+        low, high = 1, len(messages) - 1
+        while not fits and low < high:  # fewer messages make a shorter prompt: the first that fits is found by halves
+            middle = (low + high) // 2
+            if (await self._beginning_at(messages, middle))[1]:
+                high = middle
+            else:
+                low = middle + 1
+        return fitted if fits else (await self._beginning_at(messages, high))[0]
+
+    async def _beginning_at(self, messages: Sequence[Message], start: int) -> tuple[Fitted, bool]:
+        """The messages from `start` on with all system messages before it, and whether they fit."""
+        system = [message for message in messages[:start] if message.get("role") == "system"]
+        kept = [*system, *messages[start:]]
+        prompt = await self.render(kept)
+        fits = len(prompt.encode()) <= self._num_ctx
+        if not fits and not self._surely_exceeds(prompt):
+            fits = len(await self._worker.tokenize(prompt)) <= self._num_ctx
+        return Fitted(kept, prompt), fits
+
+    def _surely_exceeds(self, prompt: str) -> bool:
+        bounds = bounds_of(self._model.gguf) if self._model.gguf else None
+        return bounds is not None and bounds.surely_exceed(prompt, self._num_ctx)
+
+    def _shortened(self, prompt: str) -> str:
+        """`prompt`, without a part of its middle that no cut to the context would leave."""
+        bounds = bounds_of(self._model.gguf) if self._model.gguf and self._surely_exceeds(prompt) else None
+        return bounds.shortened(prompt, self._num_ctx, self._num_ctx) if bounds else prompt
 
     async def prompt(self, messages: Sequence[Message], *, truncate: bool) -> tuple[str, list[str]]:
         """The prompt of the messages that fit, with a mark for each of their images, and those images."""
@@ -116,6 +137,13 @@ class PromptMaker:
             return fitted.prompt, []
         return await self.render(marked_images(fitted.messages)), images
 
+    def within_reach(self, prompt: str) -> str:
+        """`prompt`, for a worker that is to refuse one that does not fit. Raises `BadRequest` where that is certain
+        already: a worker counts all the tokens before it says so."""
+        if self._surely_exceeds(prompt):
+            raise BadRequest(TOO_LONG)
+        return prompt
+
     async def within_context(self, prompt: str, num_keep: int, *, shift: bool) -> str | list[int]:
         """`prompt`, or its tokens with a piece cut out of the middle where it fills the context.
 
@@ -124,7 +152,7 @@ class PromptMaker:
         """
         if self._num_ctx <= 1 or len(prompt.encode()) < self._num_ctx:
             return prompt
-        tokens = await self._worker.tokenize(prompt, add_special=True)
+        tokens = await self._worker.tokenize(self._shortened(prompt), add_special=True)
         if len(tokens) <= self._num_ctx - 1:
             return prompt
         if not shift:
@@ -133,6 +161,11 @@ class PromptMaker:
         keep = min(keep + int(self._adds_bos()), self._num_ctx - 1)
         limit = self._num_ctx - max((self._num_ctx - keep) // 2, 1)
         return tokens[:keep] + tokens[keep + len(tokens) - limit :]
+
+    async def context(self, text: str) -> list[int]:
+        """The tokens of prompt and answer, which a later request may send back. Of a text far beyond the context those
+        in the middle are left out, as they would be from that request."""
+        return await self._worker.tokenize(self._shortened(text))
 
     def _adds_bos(self) -> bool:
         gguf = self._model.gguf

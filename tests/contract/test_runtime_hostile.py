@@ -122,9 +122,9 @@ BODIES: dict[str, tuple[bytes, int, str]] = {
     "numbers by the million": (raw(b"Hi", b'"context":[' + b"1," * 9_000_000 + b"1],"), 400, "more than 300000 values"),
     "lists by the million": (b"[" + b"[]," * 10_000_000 + b"[]]", 400, "more than 300000 values"),
     "keys by the million": (b"{" + b'"k":1,' * 5_000_000 + b'"k":1}', 400, "more than 300000 values"),
-    "40 MB of prompt": (raw(b"word " * (8 * MEGABYTE), ANSWERED[1:]), 400, "longer than 1048576 bytes"),
+    "40 MB of prompt": (raw(b"word " * (8 * MEGABYTE), ANSWERED[1:]), 400, "longer than 1048576 characters"),
     "40 MB of a string that does not end": (b'{"a":"' + b"x" * (40 * MEGABYTE), 400, "unexpected EOF"),
-    "40 MB of escapes": (raw(b"\\ud800" * (6 * MEGABYTE), ANSWERED[1:]), 400, "longer than 1048576 bytes"),
+    "40 MB of escapes": (raw(b"\\ud800" * (6 * MEGABYTE), ANSWERED[1:]), 400, "longer than 1048576 characters"),
     "40 MB of spaces": (b" " * (40 * MEGABYTE), 400, "missing request body"),
     "40 MB of an unknown key": (raw(b"Hi", b'"else":"' + b"x" * (40 * MEGABYTE) + b'"' + ANSWERED), 200, ""),
     "65 MB": (b"x" * (65 * MEGABYTE), 413, "larger than 67108864 bytes"),
@@ -314,6 +314,48 @@ def test_an_absurd_option_that_reloads_is_brought_within_its_range(
 ):
     reply = server.send("POST", "/api/generate", body(options={**OPTIONS, "num_predict": 1, **RELOADING[name]}))
     assert (reply.status, reply.json.get("done")) == (200, True), reply.body
+
+
+LONG: dict[str, tuple[str, dict[str, Any]]] = {
+    "a chat of a thousand messages": ("/api/chat", {"messages": [{"role": "user", "content": "one two three"}] * 1000}),
+    "a thousand system messages": ("/api/chat", {"messages": [{"role": "system", "content": "one two"}] * 1000}),
+    "a megabyte": ("/api/generate", {"prompt": "word " * 200_000}),
+    "a megabyte, raw": ("/api/generate", {"prompt": "a" * MEGABYTE, "raw": True}),
+    "special tokens": ("/api/generate", {"prompt": "<|im_start|>" * 60_000}),
+    "special tokens, raw": ("/api/generate", {"prompt": "<|im_start|>" * 80_000, "raw": True}),
+    "a context of special tokens": ("/api/generate", {"prompt": "Hi", "context": [1] * 250_000}),
+    "a context of words": ("/api/generate", {"prompt": "Hi", "context": [28120] * 250_000}),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_prompt_far_beyond_the_context_is_cut_in_bounded_time(
+    server: RuntimeProcess, others_go_on: Watcher, name: str
+):
+    path, fields = LONG[name]
+    asked = {"model": Q4, "stream": False, "options": OPTIONS, **fields}
+    with same_workers(server):
+        reply = server.send("POST", path, asked)
+    assert (reply.status, reply.json.get("done")) == (200, True), reply.body
+    assert reply.json["prompt_eval_count"] <= OPTIONS["num_ctx"]
+
+
+@pytest.mark.parametrize("name", ["a megabyte, raw", "special tokens, raw", "a context of words"])
+def test_the_same_prompt_is_refused_at_once_where_it_must_not_be_cut(
+    server: RuntimeProcess, others_go_on: Watcher, name: str
+):
+    path, fields = LONG[name]
+    reply = server.send("POST", path, {**GENERATE, **fields, "truncate": False})
+    assert reply.status == 400
+    assert "longer than the context length" in reply.json["error"]
+
+
+@pytest.mark.parametrize("token", [-1, 49_152, 10**9, 2**31, -(2**63)])
+def test_a_token_that_the_model_does_not_have_is_one_clear_error(server: RuntimeProcess, token: int):
+    with same_workers(server):
+        reply = server.send("POST", "/api/generate", body(context=[token]))
+    assert reply.status in (400, 500)
+    assert list(reply.json) == ["error"]
 
 
 def nested(depth: int, make: Any, last: Any) -> Any:
