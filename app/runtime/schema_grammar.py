@@ -10,10 +10,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from app.core.generation import Json
 
 _MOST_RULES, _MOST_REPEATS, _MOST_CHOICES = 300, 100, 200
+_MOST_PATHS = 200  # ways to read one text: a grammar is followed along all of them, and they multiply with the depth
+_NUMBERS = frozenset("-0123456789")
+_FIRSTS = {
+    "object": frozenset("{"), "array": frozenset("["), "string": frozenset('"'), "boolean": frozenset("tf"),
+    "null": frozenset("n"), "integer": _NUMBERS, "number": _NUMBERS, "value": _NUMBERS | frozenset('{["tfn'),
+}  # fmt: skip
 
 _PRIMITIVES = {
     "space": r'| " " | "\n"{1,2} [ \t]{0,20}',
@@ -53,18 +60,33 @@ def schema_grammar(schema: dict[str, Json]) -> str | None:
         root = maker.of(schema)
     except _Unknown:
         return None
+    if maker.recursive and maker.ambiguous:
+        return None
     rules = {"root": root} | maker.rules | _PRIMITIVES
     return "\n".join(f"{name} ::= {rule}" for name, rule in rules.items())
 
 
+class _Shape(NamedTuple):
+    """The characters a rule can begin with (none: not known yet), and the most ways in which it can read one text."""
+
+    firsts: frozenset[str] = frozenset()
+    paths: int = 1
+
+
 class _Maker:
-    """Collects the rules of one schema. `rules` has those that were given a name."""
+    """Collects the rules of one schema. `rules` has those that were given a name.
+
+    `ambiguous` where two alternatives can begin alike, `recursive` where a rule leads back to itself: together the
+    ways to read a text grow with every bracket, without bound.
+    """
 
     def __init__(self, root: dict[str, Json]) -> None:
         self._root = root
         self._named: dict[str, str] = {}
         self._under_way: frozenset[str] = frozenset()  # references that nothing has been said before yet
+        self._shapes = {name: _Shape(firsts) for name, firsts in _FIRSTS.items()}
         self.rules: dict[str, str] = {}
+        self.recursive = self.ambiguous = False
 
     def of(self, schema: Json) -> str:
         """The right side of a rule for `schema`. Raises `_Unknown`."""
@@ -77,17 +99,19 @@ class _Maker:
             return self._referred(said["$ref"])
         for key in ("anyOf", "oneOf"):
             if said.keys() == {key}:
-                return " | ".join(self._rule(member) for member in _some(said[key]))
+                return self._either(_some(said[key]))
         if "const" in said and said.keys() <= {"const", "type"}:
-            return f"{literal(said['const'])} space"
+            return self._noted(f"{literal(said['const'])} space", _Shape(frozenset(_first(said["const"]))))
         if "enum" in said and said.keys() <= {"enum", "type"}:
-            return f"({' | '.join(literal(choice) for choice in _some(said['enum']))}) space"
+            choices = _some(said["enum"])
+            rule = f"({' | '.join(map(literal, choices))}) space"
+            return self._noted(rule, _Shape(frozenset(map(_first, choices))))
         return self._typed(said)
 
     def _typed(self, said: dict[str, Json]) -> str:
         kind = said.get("type")
         if isinstance(kind, list):
-            return " | ".join(self._rule(said | {"type": each}) for each in _some(kind))
+            return self._either([said | {"type": each} for each in _some(kind)])
         if not said:
             return "value"
         if not isinstance(kind, str) or kind not in _MEMBERS or not said.keys() <= _MEMBERS[kind] | {"type"}:
@@ -98,7 +122,8 @@ class _Maker:
             return self._within(said, self._array)
         if kind == "string" and len(said) > 1:
             least, most = _bounds(said, "Length")
-            return rf'"\"" char{{{least},{"" if most is None else most}}} "\"" space'
+            rule = rf'"\"" char{{{least},{"" if most is None else most}}} "\"" space'
+            return self._noted(rule, self._shapes["string"])
         if len(said) > 1:
             raise _Unknown
         return kind
@@ -112,7 +137,8 @@ class _Maker:
 
     def _array(self, said: dict[str, Json]) -> str:
         item = self._rule(said.get("items", True))
-        return f'"[" space {_repeated(item, _bounds(said, "Items"))} "]" space'
+        rule = f'"[" space {_repeated(item, _bounds(said, "Items"))} "]" space'
+        return self._noted(rule, _Shape(_FIRSTS["array"], self._shapes[item].paths))
 
     def _object(self, said: dict[str, Json]) -> str:
         properties, required = said["properties"], said.get("required") or []
@@ -120,17 +146,31 @@ class _Maker:
             raise _Unknown
         if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
             raise _Unknown
-        pairs = {
-            name: self._add(f'{literal(name)} space ":" space {self._rule(value)}')
-            for name, value in properties.items()
-        }
+        values = {name: self._rule(value) for name, value in properties.items()}
+        pairs = {name: self._add(f'{literal(name)} space ":" space {value}') for name, value in values.items()}
+        paths = max((self._shapes[value].paths for value in values.values()), default=1)
         always = [pair for name, pair in pairs.items() if name in required]
         other = [pair for name, pair in pairs.items() if name not in required]
         rule = ' "," space '.join(always)
         if other:
             choices = " | ".join(self._from(other[at:]) for at in range(len(other)))
             rule += f' ("," space ({choices}))?' if always else f"({choices})?"
-        return f'"{{" space {rule} "}}" space'
+        return self._noted(f'"{{" space {rule} "}}" space', _Shape(_FIRSTS["object"], paths))
+
+    def _either(self, schemas: list[Json]) -> str:
+        rules = [self._rule(schema) for schema in schemas]
+        shapes = [self._shapes[rule] for rule in rules]
+        firsts = frozenset().union(*(shape.firsts for shape in shapes))
+        alike = [[shape.paths for shape in shapes if first in shape.firsts] for first in firsts]
+        self.ambiguous = self.ambiguous or any(len(paths) > 1 for paths in alike)
+        return self._noted(" | ".join(rules), _Shape(firsts, max(map(sum, alike), default=1)))
+
+    def _noted(self, rule: str, shape: _Shape) -> str:
+        """`rule`, its shape kept for those that use it. Raises `_Unknown` where there are too many ways to read it."""
+        if shape.paths > _MOST_PATHS:
+            raise _Unknown
+        self._shapes[rule] = shape
+        return rule
 
     def _from(self, optional: Sequence[str]) -> str:
         """The first of `optional`, and each later one or not, in their order."""
@@ -143,11 +183,15 @@ class _Maker:
             raise _Unknown  # of one that says nothing before itself no grammar can be made
         place = found[0]
         if place not in self._named:
-            self._named[place] = f"ref-{len(self._named)}"
+            name = self._named[place] = f"ref-{len(self._named)}"
+            self._shapes[name] = _Shape()
             outside, self._under_way = self._under_way, self._under_way | {place}
             defined = self._root.get(place.split("/")[1])
-            self.rules[self._named[place]] = self.of(defined.get(found[1]) if isinstance(defined, dict) else None)
+            rule = self.of(defined.get(found[1]) if isinstance(defined, dict) else None)
+            self.rules[name], self._shapes[name] = rule, self._shapes.get(rule, _Shape())
             self._under_way = outside
+        elif self._named[place] not in self.rules:
+            self.recursive = True
         return self._named[place]
 
     def _rule(self, schema: Json) -> str:
@@ -159,7 +203,7 @@ class _Maker:
         if len(self.rules) >= _MOST_RULES:
             raise _Unknown
         name = f"rule-{len(self.rules)}"
-        self.rules[name] = rule
+        self.rules[name], self._shapes[name] = rule, self._shapes.get(rule, _Shape())
         return name
 
 
@@ -168,6 +212,11 @@ def literal(value: Json) -> str:
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
     return f'"{escaped}"'
+
+
+def _first(value: Json) -> str:
+    """The character that the JSON text of `value` begins with."""
+    return json.dumps(value)[0]
 
 
 def _some(values: Json) -> list[Json]:

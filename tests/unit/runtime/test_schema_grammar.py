@@ -100,3 +100,40 @@ def test_any_schema_is_a_grammar_or_left_alone(schema: Any):
     if isinstance(schema, dict):
         made = schema_grammar(schema)
         assert made is None or made.startswith("root ::= ")
+
+
+def chain(link) -> dict:
+    """Thirty definitions, each of which names the next one as often as `link` does."""
+    definitions = {f"d{at}": link({"$ref": f"#/$defs/d{at + 1}"}) for at in range(30)}
+    return {"$ref": "#/$defs/d0", "$defs": {**definitions, "d30": {"type": "string"}}}
+
+
+def itself(schema: dict) -> dict:
+    return {"$ref": "#/$defs/node", "$defs": {"node": schema}}
+
+
+AGAIN = {"$ref": "#/$defs/node"}
+LISTS = {"type": "array", "items": AGAIN}
+ENDLESS = {
+    "alternatives of alternatives": chain(lambda schema: {"anyOf": [schema, schema]}),
+    "alternative lists of alternative lists": chain(lambda schema: {"anyOf": [{"type": "array", "items": schema}] * 2}),
+    "two kinds of lists of itself": itself({"anyOf": [LISTS, {**LISTS, "minItems": 1}]}),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_schema_with_ever_more_ways_to_read_one_text_is_left_to_the_worker(name: str):
+    assert schema_grammar(ENDLESS[name]) is None
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        itself({"type": "object", "properties": {"next": {"anyOf": [AGAIN, {"type": "null"}]}}, "required": ["next"]}),
+        itself({"anyOf": [LISTS, {"type": "string"}, {"type": "integer"}, {"enum": [True, None]}]}),
+        chain(lambda schema: {"type": "object", "properties": {"a": schema, "b": schema}}),
+        {"anyOf": [{"type": "object", "properties": {name: {"type": "string"}}} for name in "abc"]},
+    ],
+)
+def test_a_schema_whose_alternatives_are_told_apart_or_few_has_a_grammar(schema: dict):
+    assert schema_grammar(schema) is not None
