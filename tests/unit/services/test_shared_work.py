@@ -114,7 +114,10 @@ class SingleFlight(RuleBasedStateMachine):
         runs = len(self.host.runs)
         reader = Reader(self.loop.create_task(self.read(caller)), caller)
         self.work(self.rest())
-        outcome = caller.trace.cache.outcome
+        return self.check_outcome(reader, runs)
+
+    def check_outcome(self, reader: Reader, runs: int) -> Any:
+        mode, outcome = reader.caller.cache_mode, reader.caller.trace.cache.outcome
         if mode is CacheMode.USE and self.kept is not None:
             assert (outcome, len(self.host.runs)) == ("hit", runs)
             assert reader.task.result() == self.kept
@@ -141,6 +144,18 @@ class SingleFlight(RuleBasedStateMachine):
             assert reader.run.state == "abandoned", "the last one who leaves ends the work"
             if self.current is reader.run:
                 self.current = None
+
+    @rule(target=readers, reader=consumes(readers))
+    def leave_as_another_comes(self, reader: Reader) -> Any:
+        """Nobody may join what the last one is just leaving."""
+        if reader not in self.alive or reader.run is None:
+            return multiple()
+        left = reader.run
+        self.alive.remove(reader)
+        reader.task.cancel()
+        if not self.followers(left) and self.current is left:
+            self.current = None
+        return self.ask(CacheMode.USE)
 
     @rule(reader=readers, text=st.sampled_from(["a", "b", ""]))
     def say(self, reader: Reader, text: str) -> None:
