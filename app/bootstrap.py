@@ -117,6 +117,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
     pool = HostPool([], clock)
     queue = RequestQueue(settings.queue_limit, clock, reserve=pool.reserve)
     chat = ChatService(cache, queue, pool, telemetry, RetryBudget(clock))
+    pool.on_gone(cache.forget_digest)
     _expose(telemetry, queue, pool)
     history = History(settings.history_url, clock)
     jobs = Jobs(clock)

@@ -99,10 +99,6 @@ class CacheStore:
         """How many there were. Raises `CacheOff` while the store is off."""
         return await self.must(lambda disk: sum(bool(disk.delete(key)) for key in keys))
 
-    async def evict(self, digest: str) -> int:
-        """Delete all entries of one digest, if the store is on; how many there were."""
-        return await self.run(lambda disk: int(disk.evict(digest))) or 0
-
     async def clear(self) -> int:
         """Delete everything; the number of entries there were. Raises `CacheOff` while the store is off."""
 

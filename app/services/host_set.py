@@ -24,6 +24,7 @@ class HostSet:
         self._hosts: list[WatchedHost] = []
         self._watchers: dict[str, asyncio.Task[None]] = {}
         self._listeners: list[Callable[[], None]] = []
+        self._mourners: list[Callable[[str], None]] = []
         self._news = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
         self.populate(backends)
@@ -100,6 +101,10 @@ class HostSet:
         """Call `listener` in the event loop whenever a host's state or a slot changes."""
         self._listeners.append(listener)
 
+    def on_gone(self, listener: Callable[[str], None]) -> None:
+        """Call `listener` in the event loop with each digest that the last host which had it has no more."""
+        self._mourners.append(listener)
+
     async def subscribe(self) -> AsyncGenerator[tuple[HostStatus, ...], None]:
         """The statuses now, and again after each change; changes that come together are told once."""
         told: tuple[HostStatus, ...] | None = None
@@ -124,7 +129,9 @@ class HostSet:
     # Inside
 
     def _watched(self, backend: Backend, *, added: bool = False) -> WatchedHost:
-        return WatchedHost(backend, self._clock, self._host_changed, added=added)
+        host = WatchedHost(backend, self._clock, self._host_changed, added=added)
+        host.lost = self._lost
+        return host
 
     def _watch(self, host: WatchedHost) -> None:
         self._watchers[host.name] = asyncio.create_task(host.watch(), name=f"watch {host.name}")
@@ -134,6 +141,11 @@ class HostSet:
             if host.name == name:
                 return host
         raise NoHealthyHost({name: "there is no host of this name"})
+
+    def _lost(self, digests: frozenset[str]) -> None:
+        for digest in digests.difference(*(host.digests for host in self._hosts)):
+            for listener in self._mourners:
+                listener(digest)
 
     def _tell(self) -> None:
         news, self._news = self._news, asyncio.Event()

@@ -162,11 +162,11 @@ class ResponseCache:
                 if answer is not None:
                     yield _opened(entry.key, answer, entry.size)
 
-    async def forget_digest(self, digest: str) -> int:
-        """Delete the answers of content that no host has any more. Does nothing while the cache is off."""
+    def forget_digest(self, digest: str) -> None:
+        """Delete the answers of content that no host has any more; those on disk soon, unless the cache is off."""
         for key in [key for key, (answer, _) in self._memory.items() if answer.origin.digest == digest]:
             self._forget(key)
-        return await self._store.evict(digest)
+        self._store.later(lambda disk: disk.evict(digest))
 
     async def stats(self) -> CacheStats:
         """Cheap enough to be asked every second. While the cache is off it holds nothing that could be told."""

@@ -77,6 +77,7 @@ class WatchedHost:
         self.round_trip: float | None = None
         self.down_since = float("-inf")
         """When it was last lost (monotonic); minus infinity if it never answered."""
+        self.lost: Callable[[frozenset[str]], None] = lambda _: None  # is told digests that are not listed any more
         self._clock, self._changed = clock, changed
         self._state = HostState.UNKNOWN
         self._failures = self._passes = 0
@@ -155,6 +156,11 @@ class WatchedHost:
         """Seconds since the host told what it has."""
         return self._clock.monotonic() - self._listed_at
 
+    @property
+    def digests(self) -> frozenset[str]:
+        """What the host has, by content; of a host that is away what it had."""
+        return frozenset(model.digest for model in (self.models or {}).values())
+
     def find(self, model: str) -> ModelInfo | None:
         return (self.models or {}).get(canonical(model))
 
@@ -181,8 +187,11 @@ class WatchedHost:
         async with self._listing:
             if self.list_age < oldest:
                 return
+            before = self.digests
             self.models = {canonical(model.name): model for model in await self.backend.models()}
             self._listed_at = self._clock.monotonic()
+            if gone := before - self.digests:
+                self.lost(gone)
         self._changed()
 
     async def refresh_loaded(self) -> None:

@@ -37,6 +37,12 @@ async def relay(folder: Path, **settings: object) -> AsyncIterator[tuple[httpx.A
         yield client, stub
 
 
+async def kept(client: httpx.AsyncClient, answers: int) -> None:
+    """An answer is kept when it has been sent: the next one may join it a moment longer."""
+    while (await client.get("/loupe/cache")).json()["stored"] < answers:
+        await asyncio.sleep(0)
+
+
 def came_from(answer: httpx.Response) -> str:
     return answer.headers["x-loupe-cache"]
 
@@ -44,6 +50,7 @@ def came_from(answer: httpx.Response) -> str:
 async def test_an_answer_says_where_it_came_from_streamed_or_not(tmp_path: Path) -> None:
     async with relay(tmp_path) as (client, stub):
         first = await client.post("/api/chat", json=chat())
+        await kept(client, 1)
         streamed = await client.post("/api/chat", json=chat())
         whole = await client.post("/api/chat", json=chat(stream=False, keep_alive="1m"))
         asked = len(stub.asked_for("/api/chat"))
@@ -60,14 +67,16 @@ async def test_an_answer_says_where_it_came_from_streamed_or_not(tmp_path: Path)
 
 async def test_the_header_says_what_a_request_wants_and_an_unknown_word_is_refused(tmp_path: Path) -> None:
     async with relay(tmp_path) as (client, stub):
-        asked = [
-            await client.post("/api/chat", json=chat(), headers={"X-Loupe-Cache": mode} if mode else {})
-            for mode in ("", "Bypass", "refresh", "")
-        ]
-        sampled = [
-            await client.post("/api/chat", json=chat(options={"num_ctx": 1024}), headers=headers)
-            for headers in ({}, {"X-Loupe-Cache": "USE"}, {"X-Loupe-Cache": "use"})
-        ]
+
+        async def ask(stored: int, mode: str, **more: object) -> httpx.Response:
+            headers = {"X-Loupe-Cache": mode} if mode else {}
+            answer = await client.post("/api/chat", json=chat(**more), headers=headers)
+            await kept(client, stored)
+            return answer
+
+        asked = [await ask(*each) for each in ((1, ""), (1, "Bypass"), (2, "refresh"), (2, ""))]
+        options = {"num_ctx": 1024}
+        sampled = [await ask(*each, options=options) for each in ((2, ""), (3, "USE"), (3, "use"))]
         wrong = await client.post("/api/chat", json=chat(), headers={"X-Loupe-Cache": "maybe"})
         sent = len(stub.asked_for("/api/chat"))
     assert [*map(came_from, asked)] == ["miss", 'bypass; reason="asked for"', "refresh", "hit; age=0"]
@@ -80,11 +89,12 @@ async def test_the_header_says_what_a_request_wants_and_an_unknown_word_is_refus
 async def test_the_setting_speaks_for_requests_that_do_not(tmp_path: Path) -> None:
     async with relay(tmp_path, cache_mode="bypass") as (client, _):
         silent = [came_from(await client.post("/api/chat", json=chat())) for _ in range(2)]
-        wished = [
-            came_from(await client.post("/api/chat", json=chat(), headers={"X-Loupe-Cache": "use"})) for _ in range(2)
-        ]
+        wish = {"X-Loupe-Cache": "use"}
+        first = came_from(await client.post("/api/chat", json=chat(), headers=wish))
+        await kept(client, 1)
+        again = came_from(await client.post("/api/chat", json=chat(), headers=wish))
     assert silent == ['bypass; reason="asked for"'] * 2
-    assert wished == ["miss", "hit; age=0"]
+    assert (first, again) == ("miss", "hit; age=0")
 
 
 async def test_requests_that_join_say_so(tmp_path: Path) -> None:
@@ -104,6 +114,7 @@ async def test_the_owner_sees_searches_deletes_and_exports_what_is_kept(tmp_path
     async with relay(tmp_path) as (client, _):
         for text in ("Name the capital of France.", "Name the capital of Spain.", "Count to three."):
             await client.post("/api/chat", json=chat(text))
+        await kept(client, 3)
         await client.post("/api/chat", json=chat("Count to three."))
         stats = (await client.get("/loupe/cache")).json()
         assert (stats["entries"], stats["hits"], stats["misses"], stats["hit_rate"]) == (3, 1, 3, 0.25)
@@ -133,6 +144,7 @@ async def test_the_owner_sees_searches_deletes_and_exports_what_is_kept(tmp_path
         assert (await client.delete("/loupe/cache/entries", params={"model": "other"})).json() == {"deleted": 0}
         assert (await client.delete("/loupe/cache/entries", params={"model": MODEL})).json() == {"deleted": 2}
         await client.post("/api/chat", json=chat())
+        await kept(client, 4)
         assert (await client.delete("/loupe/cache")).json() == {"deleted": 1}
         assert (await client.get("/loupe/cache/entries")).json() == {"entries": [], "next": ""}
         for wrong in ({"limit": "0"}, {"limit": "many"}, {"before": "then"}):
@@ -149,3 +161,17 @@ async def test_a_cache_that_is_off_answers_chats_and_says_why(tmp_path: Path) ->
     assert sent == 2
     assert stats["off"] == "turned off: LOUPE_CACHE_BYTES is 0"
     assert refused.status_code == 503 and "LOUPE_CACHE_BYTES" in refused.json()["error"]
+
+
+async def test_the_answers_of_a_model_die_with_its_content(tmp_path: Path) -> None:
+    async with relay(tmp_path) as (client, stub):
+        await client.post("/api/chat", json=chat())
+        await kept(client, 1)
+        [entry] = (await client.get("/loupe/cache/entries")).json()["entries"]
+        stub.models[MODEL] = "e" * 64
+        await client.get("/readyz")  # asks the host for its list
+        assert (await client.get("/loupe/cache/entries")).json()["entries"] == []
+        assert came_from(await client.post("/api/chat", json=chat())) == "miss"
+        await kept(client, 2)
+        [anew] = (await client.get("/loupe/cache/entries")).json()["entries"]
+    assert (entry["digest"], anew["digest"]) == ("d" * 64, "e" * 64)

@@ -12,7 +12,7 @@ import ollama
 import pytest
 
 from tests.recordings import recording
-from tests.served import Served, http, served_app
+from tests.served import Served, http, served_app, wait_for
 from tests.starter_cache import linked_store
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("official client")]
@@ -119,7 +119,12 @@ def test_a_deterministic_question_asked_again_is_answered_from_the_cache_and_say
         with urllib.request.urlopen(f"{app.url}/api/chat", json.dumps(body).encode(), timeout=60) as answer:
             return answer.headers["X-Loupe-Cache"], json.loads(answer.read())["message"]["content"]
 
+    def stored() -> int:
+        return int(json.loads(http(f"{app.url}/loupe/cache")[1])["stored"])
+
+    before = stored()
     first, text = ask()
+    wait_for("the answer to be kept", lambda: stored() > before)
     again, same = ask()
     assert (first.split(";")[0], again.split(";")[0], text) == ("miss", "hit", same)
 

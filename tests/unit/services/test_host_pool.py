@@ -10,7 +10,7 @@ from app.core.errors import HostProtocolError, HostRefused, HostUnreachable, Hos
 from app.core.hosts import HostState
 from app.services.host_pool import HostPool
 from app.services.watched_host import WatchedHost, canonical
-from tests.fakes import MODEL, FakeBackend, FakeClock, loaded_model, model_info, settle
+from tests.fakes import DIGEST, MODEL, FakeBackend, FakeClock, loaded_model, model_info, settle
 
 pytestmark = pytest.mark.anyio
 REFUSED = HostUnreachable("one", "connection refused")
@@ -265,3 +265,17 @@ async def test_a_short_request_takes_no_slot_and_reports_failures(clock):
         pool.backend("three")
     assert (await pool.identify(MODEL, "one")) is None
     await pool.stop()
+
+
+async def test_content_is_gone_when_the_last_host_that_had_it_has_it_no_more(clock):
+    one, two = FakeBackend("one"), FakeBackend("two")
+    pool = HostPool([one, two], clock)
+    gone: list[str] = []
+    pool.on_gone(gone.append)
+    await pool.tags()
+    one.model_list = []
+    await pool.tags()
+    assert gone == []
+    two.model_list = [model_info(digest="e" * 64)]
+    await pool.tags()
+    assert gone == [DIGEST]
