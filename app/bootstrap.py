@@ -30,7 +30,7 @@ from app.services.host_pool import HostPool
 from app.services.jobs import Jobs
 from app.services.model_jobs import ModelJobs, Workshop
 from app.services.prompt_library import PromptLibrary
-from app.services.request_queue import RequestQueue
+from app.services.request_queue import QueueLimits, RequestQueue, SwapRule
 from app.services.response_cache import ResponseCache
 from app.services.retry_policy import RetryBudget
 from app.services.starter_family import StarterFamily
@@ -115,7 +115,9 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
     telemetry = Telemetry(clock)
     cache = ResponseCache(settings.cache_folder, settings.cache_bytes, clock)
     pool = HostPool([], clock)
-    queue = RequestQueue(settings.queue_limit, clock, reserve=pool.reserve)
+    rule = SwapRule(settings.swap_hold_seconds, settings.swap_overdue_seconds)
+    queue = RequestQueue(pool, clock, limits=_limits(settings), rule=rule, meter=telemetry.metrics)
+    pool.predict = queue.predict
     chat = ChatService(cache, queue, pool, telemetry, RetryBudget(clock))
     pool.on_gone(cache.forget_digest)
     _expose(telemetry, queue, pool)
@@ -165,6 +167,16 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
             )
         ),
         clock=clock,
+    )
+
+
+def _limits(settings: Settings) -> QueueLimits:
+    return QueueLimits(
+        waiting=settings.queue_limit,
+        per_page=settings.queue_per_page,
+        per_client=settings.queue_per_client,
+        wait_interactive=settings.queue_wait_seconds,
+        wait_batch=settings.queue_batch_wait_seconds,
     )
 
 

@@ -131,6 +131,28 @@ class Settings(BaseSettings):
     queue_limit: int = _setting(
         64, "Requests that may wait for a slot; more are refused at once.", "0 to 100000", ge=0, le=100_000
     )
+    queue_per_page: int = _setting(
+        4, "Requests of one page that may wait; the panes of a side-by-side count as one.", "1 to 1000", ge=1, le=1000
+    )
+    queue_per_client: int = _setting(
+        16, "Requests of one API client (address) that may wait.", "1 to 100000", ge=1, le=100_000
+    )
+    queue_wait_seconds: Seconds = _setting(
+        30.0, "Foretold wait beyond which an interactive request is refused.", "1 to 86400", ge=1, le=86_400
+    )
+    queue_batch_wait_seconds: Seconds = _setting(
+        120.0, "Foretold wait beyond which a batch request is refused.", "1 to 86400", ge=1, le=86_400
+    )
+    swap_hold_seconds: Seconds = _setting(
+        30.0,
+        "Shortest time between two changes of a host's loaded model while both models are wanted.",
+        "0 to 3600",
+        ge=0,
+        le=3600,
+    )
+    swap_overdue_seconds: Seconds = _setting(
+        60.0, "Wait after which a request may force such a change.", "1 to 86400", ge=1, le=86_400
+    )
     drain_seconds: Seconds = _setting(
         30.0, "Time for running answers to finish when Loupe is stopped.", "0 to 3600", ge=0, le=3600
     )

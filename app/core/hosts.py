@@ -80,13 +80,16 @@ class Outage:
 class HostSeats:
     """What the queue must know of a host that can be used. Models by their canonical names.
 
-    `models` is None until the host has told its list. `loaded` is what it said to have loaded, at `loaded_at`
-    (monotonic seconds; minus infinity before it was asked).
+    `resting`: it is used where no other one will do, for its breaker is open, or it said that it is busy, or `limited`
+    (it said when to come back). `models` is None until the host has told its list. `loaded` is what it said to have
+    loaded, at `loaded_at` (monotonic seconds; minus infinity before it was asked).
     """
 
     name: str
     slots: int
     free: int
+    resting: bool
+    limited: bool
     models: Container[str] | None
     loaded: frozenset[str]
     loaded_at: float

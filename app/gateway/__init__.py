@@ -18,6 +18,7 @@ from app.gateway.management_routes import management_routes
 from app.gateway.needs import GatewayServices, Lifecycle
 from app.gateway.ollama_routes import ollama_routes
 from app.gateway.ops_routes import ops_routes
+from app.gateway.queue_routes import queue_routes
 
 __all__ = ["Lifecycle", "create_gateway", "create_routes"]
 
@@ -27,6 +28,7 @@ def create_routes(services: GatewayServices, lifecycle: Lifecycle | None = None)
     lifecycle = lifecycle or Lifecycle()
     return [
         *ops_routes(services, lifecycle),
+        *queue_routes(services, lifecycle),
         *ollama_routes(services, lifecycle),
         *management_routes(services, lifecycle),
         *jobs_routes(services, lifecycle),

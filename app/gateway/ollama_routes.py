@@ -24,6 +24,7 @@ from app.wire.model_names import parse_reference
 from app.wire.requests import decode
 
 Word = TypeVar("Word", CacheMode, Priority)
+MOST_PATIENCE = 86_400.0
 Handler = Callable[[Request], Awaitable[Response]]
 _TYPES: dict[Endpoint, str] = {"chat": "ChatRequest", "generate": "GenerateRequest"}
 
@@ -89,11 +90,11 @@ def _check_model(asked: GenerationRequest) -> None:
 
 
 def _caller(request: Request, services: GatewayServices) -> Caller:
-    """Who asks, and what they want of cache and queue (headers X-Loupe-Cache and X-Loupe-Priority)."""
+    """Who asks, and what they want of cache and queue (X-Loupe-Cache, X-Loupe-Priority and X-Loupe-Patience)."""
     flow = flow_of(request)
     return Caller(
         principal=LOCAL, flow=flow,
-        priority=_choice(request, "x-loupe-priority", Priority, Priority.INTERACTIVE),
+        priority=_choice(request, "x-loupe-priority", Priority, Priority.INTERACTIVE), patience=_patience(request),
         cache_mode=_choice(request, "x-loupe-cache", CacheMode, services.settings.cache_mode),
         cache_sampled=_asked_for(request, CacheMode.USE),
         trace=services.telemetry.trace(principal=LOCAL, flow=flow),
@@ -109,6 +110,20 @@ def _choice(request: Request, header: str, kind: type[Word], default: Word) -> W
     except ValueError:
         allowed = ", ".join(kind)
         raise BadRequest(f"{header}: {given[:40]!r} is not one of {allowed}", header) from None
+
+
+def _patience(request: Request) -> float | None:
+    """Seconds that the client waits for a slot at most; without the header it waits as long as it is connected."""
+    given = request.headers.get("x-loupe-patience")
+    if given is None:
+        return None
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds <= MOST_PATIENCE:
+        raise BadRequest("x-loupe-patience must be a number of seconds, at most a day", "x-loupe-patience")
+    return seconds
 
 
 def _asked_for(request: Request, mode: CacheMode) -> bool:

@@ -1,4 +1,4 @@
-"""Health, readiness, metrics and the queue: what operators and their machines ask."""
+"""Health, readiness, metrics and the hosts: what operators and their machines ask."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ def ops_routes(services: GatewayServices, lifecycle: Lifecycle) -> list[BaseRout
         route("/healthz", _alive, "GET", "HEAD"),
         route("/readyz", _ready(services, lifecycle), "GET", "HEAD"),
         route("/metrics", _metrics(services), "GET"),
-        route("/loupe/queue", _queue(services), "GET"),
         route("/loupe/hosts", _hosts(services), "GET"),
     ]
 
@@ -77,22 +76,5 @@ def _hosts(services: GatewayServices) -> Handler:
             for host in services.pool.statuses()
         ]  # fmt: skip
         return JSONResponse({"hosts": hosts})
-
-    return respond
-
-
-def _queue(services: GatewayServices) -> Handler:
-    """Who waits, in order; `waited` and `eta` in seconds."""
-
-    async def respond(request: Request) -> Response:
-        queue = services.queue.snapshot()
-        waiting = [
-            {
-                "position": ticket.position, "model": ticket.model, "priority": ticket.priority,
-                "waited": round(ticket.waited, 3), "eta": ticket.eta and round(ticket.eta.likely, 3),
-            }
-            for ticket in queue.waiting
-        ]  # fmt: skip
-        return JSONResponse({"waiting": waiting, "running": len(queue.running), "limit": queue.limits.waiting})
 
     return respond

@@ -20,7 +20,8 @@ from app.core.ports import SystemClock
 from app.services.cached_answer import Origin, question_of
 from app.services.host_lease import Lease
 from app.services.host_pool import HostPool, ResolvedModel
-from app.services.request_queue import RequestQueue, Ticket
+from app.services.queueing.tickets import beginning, measures
+from app.services.request_queue import Ask, RequestQueue, Ticket
 from app.services.response_cache import CacheHit, ResponseCache, cache_key
 from app.services.retry_policy import RetryBudget, may_go_back, may_go_elsewhere
 from app.services.shared_work import SharedWork, SharedWorks
@@ -33,12 +34,16 @@ IDENTITY_SECONDS = 1.0  # how long a request waits to learn which model and buil
 class Caller:
     """Who asks. `principal` owns cache entries, `flow` counts for fairness only; `trace` is theirs to watch.
 
-    `cache_mode` USE caches deterministic requests; `cache_sampled` also those that are not (asked for by name).
+    `patience`, `from_page` and `group` are the queue's (`Ask`). `cache_mode` USE caches deterministic requests;
+    `cache_sampled` also those that are not (asked for by name).
     """
 
     principal: str = "local"
     flow: str = "local"
     priority: Priority = Priority.INTERACTIVE
+    patience: float | None = None
+    from_page: bool = False
+    group: str = ""
     cache_mode: CacheMode = CacheMode.USE
     cache_sampled: bool = False
     trace: Trace = field(default_factory=lambda: Trace(SystemClock()))
@@ -86,7 +91,7 @@ class ChatService:
     async def slot(self, model: str, caller: Caller) -> AsyncIterator[Lease]:
         """A host's slot for work that is no generation, such as embeddings, by the same queue."""
         await self._pool.resolve(model)
-        async with self._queue.enter(caller.flow, caller.priority, model) as ticket:
+        async with self._queue.enter(_asks(caller, caller.trace, model)) as ticket:
             with caller.trace.span("queue"):
                 _say_queued(caller.trace, ticket)
                 lease = await ticket.admitted()
@@ -97,6 +102,7 @@ class ChatService:
                 lease.failed(error)
                 raise
             lease.succeeded()
+            ticket.finish()
 
     async def close(self) -> None:
         """End what is still running. Call `queue.close` first and wait for what may end by itself."""
@@ -190,14 +196,15 @@ class ChatService:
                     yield chunk
             self._pool.look_again()
             return
-        async with self._queue.enter(caller.flow, caller.priority, request.model) as ticket:
+        async with self._queue.enter(_asks(caller, trace, request.model, request)) as ticket:
             with trace.span("queue"):
                 _say_queued(trace, ticket)
                 lease = await ticket.admitted()
-            async with aclosing(self._with_failover(request, ticket, lease, trace)) as chunks:
+            attempts = self._with_failover(request, ticket, lease, trace)
+            async with aclosing(attempts), aclosing(ticket.reading(attempts)) as chunks:
                 async for chunk in chunks:
                     if chunk.done or chunk.whole:
-                        ticket.release()  # the host has finished, however slowly the last piece is read
+                        ticket.finish(chunk.usage)  # the host has finished, however slowly the last piece is read
                     yield chunk
         if request.is_load_or_unload:
             self._pool.look_again()
@@ -271,6 +278,18 @@ class ChatService:
 
 def _say_queued(trace: Trace, ticket: Ticket) -> None:
     trace.enter(lambda: Phase("queued", ticket.position, ticket.eta) if ticket.position else Phase("connect"))
+
+
+def _asks(caller: Caller, trace: Trace, model: str, request: GenerationRequest | None = None) -> Ask:
+    """What the queue is to know. Without a request, or with one that only loads, there is no answer to wait for."""
+    generates = request is not None and not request.is_load_or_unload
+    chars, most = measures(request) if request is not None else (0, None)
+    return Ask(
+        model=model, flow=caller.flow, principal=caller.principal, priority=caller.priority, id=trace.id,
+        prompt_chars=chars, most_tokens=most, generates=generates, patience=caller.patience,
+        from_page=caller.from_page, group=caller.group, prefix=beginning(request) if request is not None else 0,
+        phase=lambda: trace.phase.name,
+    )  # fmt: skip
 
 
 def _unloads(request: GenerationRequest) -> bool:

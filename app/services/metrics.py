@@ -17,6 +17,8 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from app.core.generation import Priority
+
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _ENDS = (*map(floatToGoString, _SECONDS), "+Inf")
 
@@ -76,6 +78,9 @@ class Metrics:
         self.first_token = self.histogram("time_to_first_token_seconds", "Arrival to first text.", "endpoint")
         self.layers = self.histogram("layer_seconds", "Time in one layer of a request, uncached.", "layer")
         self.upstream = self.counter("upstream_attempts", "Generations sent to hosts.", "host", "outcome")
+        self.queue_wait = self.histogram("queue_wait_seconds", "Waits that ended with a slot.", "class")
+        self.queue_refused = self.counter("queue_refused", "Requests refused at the queue's door.", "reason")
+        self.queue_loads = self.counter("queue_loads", "Requests whose model had to be loaded for them.", "swap")
         self.host_up = Gauge("loupe_host_up", "1 if the model host answers.", ("host",), registry=self.registry)
 
     def counter(self, name: str, help_text: str, *labels: str) -> Count:
@@ -83,6 +88,15 @@ class Metrics:
 
     def histogram(self, name: str, help_text: str, label: str) -> Seconds:
         return Seconds(name, help_text, label, self.registry)
+
+    def waited(self, priority: Priority, seconds: float) -> None:
+        self.queue_wait.observe(str(priority), seconds)
+
+    def refused(self, reason: str) -> None:
+        self.queue_refused.inc(reason)
+
+    def loaded(self, *, swap: bool) -> None:
+        self.queue_loads.inc("yes" if swap else "no")
 
     def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
         """A value that is read when the metrics are rendered, such as the depth of the queue."""

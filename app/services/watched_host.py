@@ -145,7 +145,8 @@ class WatchedHost:
     def seats(self) -> HostSeats:
         """As the queue sees it."""
         slots, loaded = self.backend.address.slots, frozenset(self.loaded)
-        return HostSeats(self.name, slots, self.free_slots, self.models, loaded, self.loaded_at)
+        resting = self.limited or not self.rested or self.state is HostState.BUSY
+        return HostSeats(self.name, slots, self.free_slots, resting, self.limited, self.models, loaded, self.loaded_at)
 
     def has(self, model: str) -> bool:
         """Whether the host lists the model; a host that has not told its list yet may have it."""

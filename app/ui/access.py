@@ -41,5 +41,6 @@ def caller() -> Caller:
     return Caller(
         principal=principal(),
         flow=f"page {context.session_id}" if context else "page",
+        from_page=True,
         cache_mode=services().settings.cache_mode,
     )

@@ -60,7 +60,7 @@ async def service(folder: Path, *urls: str) -> AsyncIterator[Service]:
     patience = HostTimeouts(first_token=5, stall=5)
     hosts = [OllamaHttp(HostAddress(f"host{n}", url), timeouts=patience) for n, url in enumerate(urls)]
     pool = HostPool(hosts, clock)
-    queue = RequestQueue(64, clock, reserve=pool.reserve)
+    queue = RequestQueue(pool, clock)
     pool.on_change(queue.poke)
     cache, telemetry = ResponseCache(folder / "cache", 1 << 26, clock), Telemetry(clock)
     chat_service = ChatService(cache, queue, pool, telemetry, RetryBudget(clock))

@@ -46,7 +46,7 @@ def loupe(where: str, folder: Path) -> Iterator[tuple[Served, dict[str, str]]]:
 
 
 def running(app: Served) -> int:
-    return int(json.loads(http(f"{app.url}/loupe/queue")[1])["running"])
+    return len(json.loads(http(f"{app.url}/loupe/queue")[1])["running"])
 
 
 def listed(app: Served) -> list[str]:

@@ -25,7 +25,7 @@ from app.core.errors import (
 from app.core.generation import CacheMode, Chunk, GenerationRequest, Priority
 from app.services.chat import Caller, ChatService
 from app.services.host_pool import HostPool
-from app.services.request_queue import RequestQueue
+from app.services.request_queue import QueueLimits, RequestQueue
 from app.services.response_cache import ResponseCache
 from app.services.retry_policy import RetryBudget
 from app.services.telemetry import Telemetry
@@ -70,7 +70,7 @@ class Rig:
 async def rig_of(folder: Path, *hosts: FakeBackend, waiting: int = 8, outage: float = 0.0) -> Rig:
     clock = FakeClock()
     pool = HostPool(hosts, clock, outage=outage)
-    queue = RequestQueue(waiting, clock, reserve=pool.reserve)
+    queue = RequestQueue(pool, clock, limits=QueueLimits(waiting))
     pool.on_change(queue.poke)
     cache, telemetry = ResponseCache(folder / "cache", 64 << 20, clock), Telemetry(clock)
     service = ChatService(cache, queue, pool, telemetry, RetryBudget(clock))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from app.core.errors import Cancelled, Draining, NoHealthyHost, QueueFull
 from app.core.generation import Priority
 from app.services.host_lease import Lease
 from app.services.host_pool import HostPool
-from app.services.request_queue import RequestQueue
+from app.services.request_queue import Ask, QueueLimits, RequestQueue
 from tests.fakes import MODEL, FakeBackend, FakeClock, model_info, settle
 
 pytestmark = pytest.mark.anyio
@@ -24,6 +25,10 @@ async def pool_of(*backends: FakeBackend, clock: FakeClock | None = None) -> Hos
     await pool.start()
     await settle()
     return pool
+
+
+def ask(flow: str, priority: Priority = INTERACTIVE, model: str = MODEL, **more: Any) -> Ask:
+    return Ask(flow=flow, priority=priority, model=model, **more)
 
 
 @pytest.fixture
@@ -40,62 +45,62 @@ async def pool(clock):
 
 @pytest.fixture
 async def queue(pool, clock) -> RequestQueue:
-    queue = RequestQueue(4, clock, reserve=pool.reserve, max_per_flow=3)
+    queue = RequestQueue(pool, clock, limits=QueueLimits(4, per_client=3))
     pool.on_change(queue.poke)
     return queue
 
 
 async def test_a_free_slot_is_given_without_waiting(queue):
-    ticket = queue.enter("a", INTERACTIVE, MODEL)
+    ticket = queue.enter(ask("a"))
     lease = await ticket.admitted()
     assert lease.address.name == "one"
     assert (ticket.position, queue.running, queue.waiting) == (0, 1, 0)
-    ticket.release()
+    ticket.finish()
     assert queue.running == 0
 
 
 async def test_the_next_in_line_gets_the_slot_when_it_is_freed(queue):
-    first, second = queue.enter("a", INTERACTIVE, MODEL), queue.enter("b", INTERACTIVE, MODEL)
+    first, second = queue.enter(ask("a")), queue.enter(ask("b"))
     waiting = asyncio.create_task(second.admitted())
     await settle()
     assert not waiting.done()
     assert second.position == 1
-    first.release()
+    first.finish()
     lease = await waiting
     assert isinstance(lease, Lease)
     assert queue.running == 1
 
 
 async def test_queue_full_is_refused_without_waiting(queue):
-    queue.enter("a", INTERACTIVE, MODEL)
+    queue.enter(ask("a"))
     for flow in "bcde":
-        queue.enter(flow, INTERACTIVE, MODEL)
+        queue.enter(ask(flow))
     with pytest.raises(QueueFull) as caught:
-        queue.enter("f", INTERACTIVE, MODEL)
+        queue.enter(ask("f"))
     assert (caught.value.status, caught.value.limit) == (503, 4)
     assert 1 <= caught.value.retry_after <= 60
     assert queue.waiting == 4
 
 
 async def test_one_flow_cannot_fill_the_queue(queue):
-    queue.enter("a", INTERACTIVE, MODEL)
+    queue.enter(ask("a"))
     for _ in range(3):
-        queue.enter("a", INTERACTIVE, MODEL)
+        queue.enter(ask("a"))
     with pytest.raises(QueueFull) as caught:
-        queue.enter("a", INTERACTIVE, MODEL)
+        queue.enter(ask("a"))
     assert caught.value.status == 429
-    queue.enter("b", INTERACTIVE, MODEL)
+    queue.enter(ask("b"))
 
 
 async def test_flows_take_turns_and_positions_say_so(queue):
-    running = queue.enter("x", INTERACTIVE, MODEL)
-    heavy = [queue.enter("heavy", INTERACTIVE, MODEL) for _ in range(3)]
-    light = queue.enter("light", INTERACTIVE, MODEL)
+    running = queue.enter(ask("x"))
+    heavy = [queue.enter(ask("heavy")) for _ in range(3)]
+    light = queue.enter(ask("light"))
     assert [ticket.position for ticket in heavy] == [1, 3, 4]
     assert light.position == 2
     order = []
     for _ in range(4):
-        running.release()
+        running.finish()
         [running] = [ticket for ticket in (*heavy, light) if ticket.lease is not None and ticket not in order]
         order.append(running)
     assert order == [heavy[0], light, heavy[1], heavy[2]]
@@ -104,16 +109,17 @@ async def test_flows_take_turns_and_positions_say_so(queue):
 async def served_order(clock: FakeClock, tickets: int, priorities: list[Priority]) -> list[Priority]:
     """Serve a backlog one by one; the classes in the order in which they were served."""
     pool = await pool_of(FakeBackend(), clock=clock)
-    queue = RequestQueue(1000, clock, reserve=pool.reserve, max_per_flow=1000)
-    blocker = queue.enter("blocker", INTERACTIVE, MODEL)
-    waiting = [queue.enter(str(n % 3), priorities[n % len(priorities)], MODEL) for n in range(tickets)]
+    queue = RequestQueue(pool, clock, limits=QueueLimits(1000, per_client=1000))
+    blocker = queue.enter(ask("blocker"))
+    waiting = [queue.enter(ask(str(n % 3), priorities[n % len(priorities)], MODEL)) for n in range(tickets)]
     order: list[Priority] = []
-    blocker.release()
+    blocker.finish()
     while waiting:
         [ticket] = [ticket for ticket in waiting if ticket.lease is not None]
         order.append(ticket.priority)
         waiting.remove(ticket)
-        ticket.release()
+        clock.advance(1)
+        ticket.finish()
     await pool.stop()
     return order
 
@@ -130,19 +136,22 @@ async def test_batch_alone_is_served_at_once_and_in_order(clock):
 
 async def test_positions_are_the_order_in_which_requests_are_served(clock):
     pool = await pool_of(FakeBackend(), clock=clock)
-    queue = RequestQueue(100, clock, reserve=pool.reserve, max_per_flow=100)
-    blocker = queue.enter("blocker", INTERACTIVE, MODEL)
+    queue = RequestQueue(pool, clock, limits=QueueLimits(100, per_client=100))
+    blocker = queue.enter(ask("blocker"))
     dice = random.Random(7)
-    waiting = [queue.enter(dice.choice("abcd"), dice.choice((INTERACTIVE, BATCH)), MODEL) for _ in range(40)]
+    waiting = [queue.enter(ask(dice.choice("abcd"), dice.choice((INTERACTIVE, BATCH)))) for _ in range(40)]
+    queue.refresh()
     promised = sorted(waiting, key=lambda ticket: ticket.position)
     assert [ticket.position for ticket in promised] == list(range(1, 41))
-    blocker.release()
+    clock.advance(1)
+    blocker.finish()
     served = []
     while waiting:
         [ticket] = [ticket for ticket in waiting if ticket.lease is not None]
         served.append(ticket)
         waiting.remove(ticket)
-        ticket.release()
+        clock.advance(1)
+        ticket.finish()
     assert served == promised
     await pool.stop()
 
@@ -151,36 +160,37 @@ async def test_a_full_host_does_not_hold_up_requests_for_a_free_one(clock):
     left = FakeBackend("left", models=[model_info("a:1", "a" * 64)])
     right = FakeBackend("right", models=[model_info("b:1", "b" * 64)])
     pool = await pool_of(left, right, clock=clock)
-    queue = RequestQueue(10, clock, reserve=pool.reserve)
-    queue.enter("x", INTERACTIVE, "a:1")
-    stuck = queue.enter("x", INTERACTIVE, "a:1")
-    passing = queue.enter("y", INTERACTIVE, "b:1")
+    queue = RequestQueue(pool, clock, limits=QueueLimits(10))
+    queue.enter(ask("x", INTERACTIVE, "a:1"))
+    stuck = queue.enter(ask("x", INTERACTIVE, "a:1"))
+    passing = queue.enter(ask("y", INTERACTIVE, "b:1"))
     assert stuck.position == 1
     assert passing.lease is not None
     await pool.stop()
 
 
 async def test_the_estimate_comes_from_measured_service_times(queue, clock):
-    first = queue.enter("a", INTERACTIVE, MODEL)
-    second, third = queue.enter("b", INTERACTIVE, MODEL), queue.enter("c", INTERACTIVE, MODEL)
+    first = queue.enter(ask("a"))
+    second, third = queue.enter(ask("b")), queue.enter(ask("c"))
     assert second.eta is None
     clock.advance(10)
-    first.release()
-    queue.enter("d", INTERACTIVE, MODEL)
-    assert third.eta is not None and third.eta.likely == pytest.approx(10)
+    first.finish()
+    queue.enter(ask("d"))
+    assert third.eta.likely == pytest.approx(10)
+    assert third.eta.low <= 10 <= third.eta.high <= 3 * third.eta.low
     clock.advance(4)
     queue.poke()
     assert third.eta.likely == pytest.approx(6)
     assert queue.snapshot().waiting[0].waited == pytest.approx(14)
-    second.release()
+    second.finish()
 
 
 async def test_a_waiter_that_leaves_is_never_served(queue):
-    first, second, third = (queue.enter(flow, INTERACTIVE, MODEL) for flow in "abc")
+    first, second, third = (queue.enter(ask(flow)) for flow in "abc")
     waiting = asyncio.create_task(second.admitted())
     await settle()
     waiting.cancel()
-    first.release()  # before the cancelled task has run: it must not get the slot
+    first.finish()  # before the cancelled task has run: it must not get the slot
     assert third.lease is not None
     with pytest.raises(asyncio.CancelledError):
         await waiting
@@ -188,10 +198,10 @@ async def test_a_waiter_that_leaves_is_never_served(queue):
 
 
 async def test_a_waiter_that_is_cancelled_just_after_it_got_the_slot_gives_it_back(queue, pool):
-    first, second = queue.enter("a", INTERACTIVE, MODEL), queue.enter("b", INTERACTIVE, MODEL)
+    first, second = queue.enter(ask("a")), queue.enter(ask("b"))
     waiting = asyncio.create_task(second.admitted())
     await settle()
-    first.release()
+    first.finish()
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
@@ -199,8 +209,8 @@ async def test_a_waiter_that_is_cancelled_just_after_it_got_the_slot_gives_it_ba
 
 
 async def test_a_cancelled_waiter_counts_no_more(queue):
-    queue.enter("a", INTERACTIVE, MODEL)
-    waiting = asyncio.create_task(queue.enter("b", INTERACTIVE, MODEL).admitted())
+    queue.enter(ask("a"))
+    waiting = asyncio.create_task(queue.enter(ask("b")).admitted())
     await settle()
     waiting.cancel()
     await settle()
@@ -208,15 +218,15 @@ async def test_a_cancelled_waiter_counts_no_more(queue):
 
 
 async def test_leaving_the_context_frees_the_slot(queue, pool):
-    async with queue.enter("a", INTERACTIVE, MODEL) as ticket:
+    async with queue.enter(ask("a")) as ticket:
         await ticket.admitted()
         assert pool.statuses()[0].busy_slots == 1
     assert pool.statuses()[0].busy_slots == 0
 
 
 async def test_someone_else_may_cancel_a_waiting_request(queue):
-    queue.enter("a", INTERACTIVE, MODEL)
-    ticket = queue.enter("b", INTERACTIVE, MODEL)
+    queue.enter(ask("a"))
+    ticket = queue.enter(ask("b"))
     waiting = asyncio.create_task(ticket.admitted())
     await settle()
     ticket.cancel()
@@ -225,15 +235,15 @@ async def test_someone_else_may_cancel_a_waiting_request(queue):
 
 
 async def test_closing_tells_everyone_who_waits_and_admits_nobody(queue):
-    running = queue.enter("a", INTERACTIVE, MODEL)
-    waiting = asyncio.create_task(queue.enter("b", INTERACTIVE, MODEL).admitted())
+    running = queue.enter(ask("a"))
+    waiting = asyncio.create_task(queue.enter(ask("b")).admitted())
     await settle()
     queue.close()
     with pytest.raises(Draining):
         await waiting
     with pytest.raises(Draining):
-        queue.enter("c", INTERACTIVE, MODEL)
-    running.release()
+        queue.enter(ask("c"))
+    running.finish()
     assert queue.running == 0
 
 
@@ -243,9 +253,9 @@ async def test_what_waiting_cannot_mend_is_told_at_once(clock):
     backend = FakeBackend()
     backend.down = HostUnreachable("one", "refused")
     pool = await pool_of(backend, clock=clock)
-    queue = RequestQueue(10, clock, reserve=pool.reserve)
+    queue = RequestQueue(pool, clock, limits=QueueLimits(10))
     with pytest.raises(NoHealthyHost, match="refused"):
-        await queue.enter("a", INTERACTIVE, MODEL).admitted()
+        await queue.enter(ask("a")).admitted()
     assert queue.waiting == 0
     await pool.stop()
 
@@ -255,14 +265,14 @@ async def test_no_slot_is_lost_or_given_twice_whatever_is_cancelled_when(seed, c
     dice = random.Random(seed)
     hosts = [FakeBackend(name, slots=dice.randint(1, 3)) for name in ("one", "two")]
     pool = await pool_of(*hosts, clock=clock)
-    queue = RequestQueue(8, clock, reserve=pool.reserve, max_per_flow=6)
+    queue = RequestQueue(pool, clock, limits=QueueLimits(8, per_client=6))
     pool.on_change(queue.poke)
     capacity = sum(host.address.slots for host in hosts)
     served = 0
 
     async def request(flow: str, priority: Priority, hold: asyncio.Event) -> None:
         nonlocal served
-        async with queue.enter(flow, priority, MODEL) as ticket:
+        async with queue.enter(ask(flow, priority, MODEL)) as ticket:
             await ticket.admitted()
             await hold.wait()
             served += 1

@@ -90,7 +90,7 @@ class SingleFlight(RuleBasedStateMachine):
     async def begin(self) -> None:
         clock = SystemClock()
         self.pool = HostPool([self.host], clock)
-        self.queue = RequestQueue(64, clock, reserve=self.pool.reserve)
+        self.queue = RequestQueue(self.pool, clock)
         self.pool.on_change(self.queue.poke)
         self.cache = ResponseCache(Path(self.folder.name) / "cache", 64 << 20, clock)
         self.telemetry = Telemetry(clock)

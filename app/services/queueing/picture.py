@@ -1,0 +1,124 @@
+"""The queue as it is told: positions, estimates and reasons of those who wait, and what those do who run.
+
+Drawing it costs milliseconds when many wait, so that under load it is done a few times a second, not at each change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from app.core.ports import Clock
+from app.services.queueing.forecast import PLAYED, Calibration, play
+from app.services.queueing.schedule import Schedule
+from app.services.queueing.tickets import Ticket
+from app.services.queueing.views import QueueLimits, QueueSnapshot, RunningRow, WaitingRow
+
+AT_ONCE = 24  # so many may wait and every change is drawn
+PAUSE = 0.1  # seconds between two drawings when more do
+TOLD_KEPT = 64
+
+Played = list[tuple[Ticket, tuple[float, ...], bool]]
+
+
+class Picture:
+    """`change` counts what has happened; `longest` is the longest wait foretold, in seconds."""
+
+    def __init__(self, schedule: Schedule, clock: Clock) -> None:
+        self._schedule, self._clock = schedule, clock
+        self.calibration = Calibration()
+        self.change = 0
+        self.longest = 0.0
+        self._rows: tuple[WaitingRow, ...] = ()
+        self._drawn_at, self._rows_at = 0.0, 0.0
+        self._news = asyncio.Event()
+
+    def snapshot(
+        self, running: Sequence[Ticket], limits: QueueLimits, *, paused: bool, draining: bool
+    ) -> QueueSnapshot:
+        now = self._clock.monotonic()
+        waiting = tuple(replace(row, waited=row.waited + now - self._rows_at) for row in self._rows)
+        return QueueSnapshot(waiting, tuple(_running(ticket, now) for ticket in running), limits, paused, draining)
+
+    def changed(self, running: Sequence[Ticket], *, paused: bool) -> None:
+        """Something has happened: draw now, or soon."""
+        self.change += 1
+        if len(self._schedule.lines) <= AT_ONCE or time.perf_counter() - self._drawn_at >= PAUSE:
+            self.draw(running, paused=paused)
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    async def changes(self) -> None:
+        await self._news.wait()
+
+    def foretell(self, ticket: Ticket, running: Sequence[Ticket]) -> float:
+        """Likely seconds until a ticket that has just come gets its slot; 0 while nothing was measured."""
+        if not self._schedule.pace.known:
+            return 0.0
+        played = play(self._schedule, running, self._clock.monotonic())
+        for position, (one, moments, _) in enumerate(played, start=1):
+            if one is ticket:
+                if not moments:  # too far behind to be played, or no host is there
+                    return self.longest * 2
+                return self.calibration.eta(position, *self.calibration.estimate(moments)).likely
+        return 0.0
+
+    def draw(self, running: Sequence[Ticket], *, paused: bool) -> None:
+        """Number everyone who waits, and say when and why."""
+        now = self._clock.monotonic()
+        self._drawn_at, self._rows_at = time.perf_counter(), now
+        played: Played = play(self._schedule, running, now) if len(self._schedule.lines) else []
+        rows, self.longest = [], 0.0
+        for position, (ticket, moments, warm) in enumerate(played, start=1):
+            self._number(ticket, position, moments, now)
+            if paused:
+                ticket.told.clear()  # nobody knows for how long
+            ticket.why = _why(ticket, position, paused=paused, served=bool(moments), warm=warm)
+            self.longest = max(self.longest, ticket.eta.likely if ticket.eta else 0.0)
+            rows.append(
+                WaitingRow(
+                    ticket.ask.id, ticket.flow, ticket.ask.principal, ticket.ask.model, ticket.priority, position,
+                    now - ticket.entered, None if paused else ticket.eta, ticket.why,
+                )
+            )  # fmt: skip
+        self._rows = tuple(rows)
+
+    def _number(self, ticket: Ticket, position: int, moments: Sequence[float], now: float) -> None:
+        moved, ticket.position = ticket.position != position, position
+        if not (moments and self._schedule.pace.known):
+            ticket.eta = None
+            return
+        likely, spread = self.calibration.estimate(moments)
+        ticket.eta = self.calibration.eta(position, likely, spread)
+        if moved and len(ticket.told) < TOLD_KEPT:
+            ticket.told.append((position, now, likely, spread))
+
+    def served(self, ticket: Ticket, now: float) -> None:
+        """It has its slot: what was foretold is compared with what came."""
+        for position, told_at, likely, spread in ticket.told:
+            self.calibration.learn(position, likely, spread, now - told_at)
+        ticket.told.clear()
+
+
+def _running(ticket: Ticket, now: float) -> RunningRow:
+    ask, host = ticket.ask, ticket.lease.address.name if ticket.lease else ticket.host
+    since = now - ticket.began if ticket.began is not None else 0.0
+    return RunningRow(
+        ask.id, ask.flow, ask.principal, ask.model, ticket.priority, host, ask.phase(), since, ticket.tokens
+    )
+
+
+def _why(ticket: Ticket, position: int, *, paused: bool, served: bool, warm: bool) -> str:
+    """Why it waits, in one short sentence."""
+    if paused:
+        return "dispatch is paused"
+    if not served:
+        return "no host can take it yet" if position <= PLAYED else "many others go first"
+    if ticket.avoid:
+        return f"{ticket.avoid} failed, and it waits for another host"
+    others = (
+        "it is next" if position == 1 else f"{position - 1} others go first" if position > 2 else "one other goes first"
+    )
+    return others if warm else f"{others}, then its model has to be loaded"

@@ -1,0 +1,131 @@
+"""Who is next: interactive before batch by weight, then the flow that had least, the loaded model first within bounds.
+
+The two classes share the time of the slots nine to one while both want it; the flows of a class share by tokens (a
+prompt token counts one, an answer's two, as in the VTC paper). Among flows within one `QUANTUM` of the smallest counter
+those whose model is loaded go first. What has to drive out a model that others wait for is held for a while
+(`SwapRule`). No slot stays idle for any of this: what is held goes when nothing else can.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from app.core.generation import Priority
+from app.services.queueing.lines import Lane, Lines
+from app.services.queueing.pace import Pace
+from app.services.queueing.residency import Fit, Place, Residency
+from app.services.queueing.shares import Shares
+from app.services.queueing.tickets import Ticket
+
+WEIGHTS = {Priority.INTERACTIVE: 9.0, Priority.BATCH: 1.0}  # Netflix's 90/10 partition of live and batch work
+PROMPT_COST, ANSWER_COST, REQUEST_COST = 1.0, 2.0, 10.0
+QUANTUM = 2048.0  # of cost: a long answer
+NOMINAL_SECONDS = 1.0  # what a request is thought to take before any was measured
+
+
+def cost(prompt_tokens: float, answer_tokens: float) -> float:
+    """What a flow is charged for so many tokens."""
+    return REQUEST_COST + PROMPT_COST * prompt_tokens + ANSWER_COST * answer_tokens
+
+
+@dataclass(slots=True)
+class Schedule:
+    """The lines, the counters and the hosts. `clone` gives one to try the future out with."""
+
+    pace: Pace
+    residency: Residency
+    lines: Lines = field(default_factory=Lines)
+    flows: Shares[Lane] = field(default_factory=Shares)
+    classes: Shares[Priority] = field(default_factory=lambda: Shares(WEIGHTS))
+    holding: Counter[Lane] = field(default_factory=Counter)
+    """How many slots each flow holds."""
+    seconds: float = NOMINAL_SECONDS
+    """What a request takes on average, which decides how early the batch class gets its turn."""
+
+    def clone(self) -> Schedule:
+        return Schedule(
+            self.pace, self.residency.clone(), self.lines.clone(), self.flows.clone(), self.classes.clone(),
+            Counter(self.holding), self.seconds,
+        )  # fmt: skip
+
+    # Who comes and goes
+
+    def add(self, ticket: Ticket, *, first: bool = False) -> None:
+        """`first`: it was served already and its host failed, so it is neither late nor to be paid for again."""
+        if not first:
+            if not (self.lines.waits(ticket.lane) or self.holding[ticket.lane]):
+                self.flows.arrive(ticket.lane)
+            if not self._wants(ticket.priority):
+                self.classes.arrive(ticket.priority)
+        self.lines.add(ticket, first=first)
+
+    def take(self, ticket: Ticket) -> None:
+        """It is given a slot."""
+        self.flows.advance((ticket.priority, flow) for flow in self.lines.flows(ticket.priority))
+        self.classes.advance(kind for kind in Priority if self._wants(kind))
+        self.lines.remove(ticket)
+        self.holding[ticket.lane] += 1
+
+    def give_back(self, lane: Lane) -> None:
+        """A slot of this flow is free again."""
+        self.holding[lane] -= 1
+        if self.holding[lane] <= 0:
+            del self.holding[lane]
+            if not self.lines.waits(lane):
+                self.flows.forget(lane)
+
+    def _wants(self, kind: Priority) -> bool:
+        return bool(self.lines.flows(kind)) or any(lane[0] is kind for lane in self.holding)
+
+    # Who is next
+
+    def candidates(self, now: float) -> Iterator[tuple[Ticket, tuple[str, ...]]]:
+        """Everyone who could be given a slot, the best first, with the names of the hosts to choose from."""
+        fits: dict[tuple[str, bool], tuple[Fit, tuple[str, ...]]] = {}
+        held: list[tuple[Ticket, tuple[str, ...]]] = []
+        for kind in sorted(Priority, key=lambda kind: (self.classes.after(kind, self.seconds), kind is Priority.BATCH)):
+            for fit, ticket, hosts in self._of_class(kind, now, fits):
+                if fit is Fit.HELD:
+                    held.append((ticket, hosts))
+                else:
+                    yield ticket, hosts
+        yield from held
+
+    def _of_class(
+        self, kind: Priority, now: float, fits: dict[tuple[str, bool], tuple[Fit, tuple[str, ...]]]
+    ) -> Iterator[tuple[Fit, Ticket, tuple[str, ...]]]:
+        counters = {flow: self.flows.of((kind, flow)) for flow in self.lines.flows(kind)}
+        near = min(counters.values(), default=0.0) + QUANTUM
+        rows = []
+        for flow, counter in counters.items():
+            holds = self.holding[kind, flow] > 0
+            for ticket in self.lines.heads(kind, flow):
+                key = (ticket.model, now - ticket.entered > self.residency.rule.overdue)
+                if key not in fits:
+                    fits[key] = self.fit(*key, now)
+                fit, hosts = fits[key]
+                if fit is not Fit.FULL:
+                    far = counter > near
+                    rows.append(((far, 0 if far else fit, holds, counter, ticket.serial), fit, ticket, hosts))
+        for _, fit, ticket, hosts in sorted(rows, key=lambda row: row[0]):
+            yield fit, ticket, hosts
+
+    def fit(self, model: str, overdue: bool, now: float) -> tuple[Fit, tuple[str, ...]]:
+        """The best that any host with a free slot offers, and which ones do."""
+        best, hosts = Fit.FULL, list[str]()
+        having = [place for place in self.residency.places.values() if place.has(model)]
+        for place in [place for place in having if not place.resting] or having:
+            found = self._fit_on(place, model, overdue, now)
+            if found < best:
+                best, hosts = found, []
+            if found is best and found is not Fit.FULL:
+                hosts.append(place.name)
+        return best, tuple(hosts)
+
+    def _fit_on(self, place: Place, model: str, overdue: bool, now: float) -> Fit:
+        if place.free <= 0:
+            return Fit.FULL
+        load = self.pace.load(place.name, model) if overdue else 0.0
+        return self.residency.fit(place, model, self.lines.models, now, load, overdue)

@@ -1,0 +1,210 @@
+"""One request's place in the queue: what it asks for, where it stands, and the slot that it holds in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
+
+from app.core.errors import Cancelled, LoupeError
+from app.core.generation import GenerationRequest, Json, Priority, Usage
+from app.services.host_lease import Lease
+from app.services.queueing.views import Eta
+from app.services.watched_host import canonical
+
+Piece = TypeVar("Piece")
+
+
+class RequestNotFound(LoupeError):
+    """No request of that id is in the queue, or it is in no state for what was asked."""
+
+    status = 404
+    code = "request_not_found"
+
+    def __init__(self, request_id: str, what: str = "waits or runs") -> None:
+        super().__init__(f"no request {request_id[:32]} {what}")
+        self.request_id = request_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What a request brings to the queue.
+
+    `flow` is the unit of fairness. `prompt_chars` is the length of what is to be read, `most_tokens` the length that
+    the request allows its answer (None: none told), `generates` False for work without an answer to wait for
+    (embeddings, loads). `patience`: seconds after which it no longer wants the slot. Requests of one `group` (the panes
+    of one side-by-side) count as one against the bound of their flow; `from_page` says which bound that is. `prefix`
+    stands for the beginning of the conversation, which a host may still hold; `phase` tells what the request does once
+    it has its slot.
+    """
+
+    model: str
+    flow: str = "local"
+    principal: str = "local"
+    priority: Priority = Priority.INTERACTIVE
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
+    prompt_chars: int = 0
+    most_tokens: int | None = None
+    generates: bool = True
+    patience: float | None = None
+    from_page: bool = False
+    group: str = ""
+    prefix: int = 0
+    phase: Callable[[], str] = lambda: "running"
+
+
+def measures(request: GenerationRequest) -> tuple[int, int | None]:
+    """(characters to be read, longest answer in tokens or None) of a generation; a picture is 3,000 characters."""
+    chars = 0
+    for part in (request.body.get("system"), request.body.get("prompt"), request.body.get("suffix")):
+        chars += len(part) if isinstance(part, str) else 0
+    messages = request.body.get("messages")
+    for message in messages if isinstance(messages, list) else ():
+        if isinstance(message, dict):
+            chars += _content(message) + 3000 * _pictures(message)
+    most = request.options.get("num_predict")
+    told = isinstance(most, int | float) and not isinstance(most, bool) and most > 0
+    return chars + 3000 * _pictures(request.body), int(most) if told and isinstance(most, int | float) else None
+
+
+def beginning(request: GenerationRequest) -> int:
+    """A number for what a conversation begins with: its system prompt and its first question. 0 for none."""
+    messages = request.body.get("messages")
+    first = [part for part in messages if isinstance(part, dict)][:2] if isinstance(messages, list) else []
+    told = [request.body.get("system"), *(message.get("content") for message in first)]
+    parts = tuple(part for part in told if isinstance(part, str))
+    return hash(parts) if parts else 0
+
+
+def _content(message: dict[str, Json]) -> int:
+    content = message.get("content")
+    return len(content) if isinstance(content, str) else 0
+
+
+def _pictures(body: object) -> int:
+    images = body.get("images") if hasattr(body, "get") else None
+    return len(images) if isinstance(images, list) else 0
+
+
+class Desk(Protocol):
+    """What a ticket needs of its queue."""
+
+    def leave(self, ticket: Ticket, usage: Usage | None, *, finished: bool) -> None: ...
+
+    def again(self, ticket: Ticket) -> None: ...
+
+
+class Ticket:
+    """Use it as an async context manager: leaving it frees whatever is held. Attributes may be read from any thread."""
+
+    def __init__(self, queue: Desk, ask: Ask, serial: int, entered: float, prompt_tokens: int) -> None:
+        self._queue = queue
+        self._future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+        self.ask, self.serial, self.entered = ask, serial, entered
+        self.priority = ask.priority
+        self.model = canonical(ask.model)
+        self.prompt_tokens = prompt_tokens  # an estimate
+        self.position = 0
+        """1 is next; 0 once it is admitted or gone."""
+        self.avoid = ""
+        """The host that has just failed this request; another one is to be preferred."""
+        self.eta: Eta | None = None
+        self.why = ""
+        self.told: list[tuple[int, float, float, float]] = []
+        """What was foretold at each position: (position, when, likely seconds, spread as the logarithm of a factor)."""
+        self.lease: Lease | None = None
+        self.host = ""
+        self.began: float | None = None
+        self.cold = False
+        self.tokens = 0
+        """Pieces of the answer so far."""
+        self.charged = self.charged_seconds = 0.0
+        self._ended = False
+        self._reading: asyncio.Timeout | None = None
+
+    @property
+    def flow(self) -> str:
+        return self.ask.flow
+
+    @property
+    def lane(self) -> tuple[Priority, str]:
+        """Whose counter pays for it."""
+        return self.priority, self.ask.flow
+
+    async def admitted(self) -> Lease:
+        """Wait for a slot. Raises what makes waiting pointless: `NoHealthyHost`, `ModelNotFound`, `QueueTimeout`,
+        `Draining`, or `Cancelled` where an operator ended it."""
+        try:
+            return await self._future
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+
+    async def reading(self, pieces: AsyncIterator[Piece]) -> AsyncGenerator[Piece, None]:
+        """Count the pieces of the answer. Raises `Cancelled` where an operator ends it."""
+        while True:
+            if self._ended:
+                raise Cancelled("stop")
+            try:
+                async with asyncio.timeout(None) as self._reading:
+                    piece = await anext(pieces, None)
+            except TimeoutError:
+                if self._ended:
+                    raise Cancelled("stop") from None
+                raise
+            if piece is None:
+                return
+            self.tokens += 1
+            yield piece
+
+    def end(self) -> None:
+        """An operator ends it, wherever it is: its waiter or its reader gets `Cancelled`."""
+        self._ended = True
+        if self._reading is not None:
+            with contextlib.suppress(RuntimeError):  # between two pieces, where nothing is awaited
+                self._reading.reschedule(asyncio.get_running_loop().time())
+        elif self.lease is None:
+            self.cancel()
+
+    def finish(self, usage: Usage | None = None) -> None:
+        """The host has done its work: give the slot back and let the queue learn from it."""
+        self._queue.leave(self, usage, finished=True)
+
+    def cancel(self) -> None:
+        """Leave the queue, or give the slot back. Calling it again, or after `finish`, does nothing."""
+        self._queue.leave(self, None, finished=False)
+
+    async def elsewhere(self, failed: str) -> Lease:
+        """Give the slot back and wait, at the head of the line, for one that is not on the host `failed`."""
+        self.avoid = failed
+        self._future = asyncio.get_running_loop().create_future()
+        self._queue.again(self)
+        return await self.admitted()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cancel()
+
+    @property
+    def settled(self) -> bool:
+        """Whether its waiter was told something, or has gone."""
+        return self._future.done()
+
+    def settle(self, outcome: Lease | LoupeError) -> bool:
+        """Tell the waiter; False if it has gone already."""
+        if self._future.done():
+            return False
+        if isinstance(outcome, LoupeError):
+            self._future.set_exception(outcome)
+            self._future.exception()  # a caller that has gone never reads it: that is no bug to be logged
+        else:
+            self._future.set_result(outcome)
+        return True
