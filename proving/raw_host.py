@@ -1,21 +1,28 @@
-"""A model host on a raw socket, whose answer to a chat can be cut at any byte of what is sent, head included."""
+"""A model host on a raw socket: paced, counted, and cut at any byte of what is sent, head included.
+
+`python -m proving.raw_host --port 0 --pieces a1,a2 --prefill 0.05 --rate 200` is one as a process, which starts in a
+fifth of a second; it prints its port. `host_process.HostProcess` starts and kills those.
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import json
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from benchmarks.paced_host import whole_answer
 from tests.faultproxy import reset
-from tests.stub_ollama import MODEL
+
+MODEL = "smollm2:135m-instruct-fp16"  # the stub Ollama's
 
 
 @dataclass(slots=True)
 class Cut:
-    """After so many bytes of the answer: "reset" (RST), "close" (FIN); `None` bytes is the whole answer."""
+    """After so many bytes of the answer: "reset" (RST), "close" (FIN), "stall"; `None` bytes is the whole answer."""
 
     after: int | None = None
     how: str = "close"
@@ -23,18 +30,28 @@ class Cut:
 
 @dataclass(slots=True)
 class RawHost:
-    """Answers every chat with `pieces`; `cut` is asked, with each chat, where to break off."""
+    """Answers every chat with `pieces`: the first one after `prefill` seconds, the next ones at `rate` a second.
+
+    `cut` is asked, with each chat, where to break off.
+    """
 
     pieces: tuple[str, ...]
     cut: Callable[[], Cut] = field(default=Cut)
+    prefill: float = 0.0
+    rate: float = 0.0
     asked: int = 0
     """Chats so far."""
 
+    def parts(self) -> list[bytes]:
+        """The answer to a chat as it is sent: head and first record, then a record at a time, with the end at last."""
+        records = [_record(text) for text in self.pieces] + [_record("", done=True, done_reason="stop", **COUNTERS)]
+        chunks = [b"%x\r\n%s\r\n" % (len(line), line) for line in records]
+        head = _head(b"application/x-ndjson", b"Transfer-Encoding: chunked")
+        return [head + chunks[0], *chunks[1:-1], chunks[-1] + b"0\r\n\r\n"]
+
     def answer(self) -> bytes:
-        """Every byte of the answer to a chat, as it is sent."""
-        records = [_record(text) for text in self.pieces] + [_record("", done=True, done_reason="stop", eval_count=1)]
-        chunks = (b"%x\r\n%s\r\n" % (len(line), line) for line in records)
-        return _head(b"application/x-ndjson", b"Transfer-Encoding: chunked") + b"".join(chunks) + b"0\r\n\r\n"
+        """Every byte of it."""
+        return b"".join(self.parts())
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -52,24 +69,45 @@ class RawHost:
             await writer.drain()
             return True
         self.asked += 1
-        cut, data = self.cut(), self.answer()
-        writer.write(data[: cut.after])
-        await writer.drain()
-        if cut.after is None or cut.after >= len(data):
+        cut = self.cut()
+        whole = await self._answer(writer, cut)
+        if not whole and cut.how == "stall":
+            await reader.read()  # until the client has had enough
+            return False
+        if not whole:
+            reset(writer) if cut.how == "reset" else writer.close()
+        return whole
+
+    async def _answer(self, writer: asyncio.StreamWriter, cut: Cut) -> bool:
+        """Whether the whole of it was sent."""
+        left = cut.after if cut.after is not None else sys.maxsize
+        for number, part in enumerate(self.parts()):
+            await asyncio.sleep((1 / self.rate if self.rate else 0) if number else self.prefill)
+            writer.write(part[:left])
+            await writer.drain()
+            if len(part) > left:
+                break
+            left -= len(part)
+        else:
             return True
         while writer.transport.get_write_buffer_size():
             await asyncio.sleep(0)
-        reset(writer) if cut.how == "reset" else writer.close()
         return False
 
 
 @contextlib.asynccontextmanager
-async def listening(host: RawHost, address: str = "127.0.0.1") -> AsyncIterator[str]:
-    server = await asyncio.start_server(host.serve, address, 0)
+async def listening(host: RawHost, address: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
+    server = await asyncio.start_server(host.serve, address, port)
     try:
         yield f"http://{address}:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
+
+
+COUNTERS = {
+    "total_duration": 10**8, "load_duration": 10**6, "prompt_eval_count": 8, "prompt_eval_duration": 10**7,
+    "eval_count": 4, "eval_duration": 10**7,
+}  # fmt: skip
 
 
 def _record(text: str, *, done: bool = False, **more: object) -> bytes:
@@ -85,3 +123,20 @@ def _json(path: str) -> bytes:
 
 def _head(kind: bytes, length: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\n%s\r\n\r\n" % (kind, length)
+
+
+async def _main(words: argparse.Namespace) -> None:
+    host = RawHost(tuple(words.pieces.split(",")), prefill=words.prefill, rate=words.rate)
+    async with listening(host, words.address, words.port) as url:
+        print(url, flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m proving.raw_host")
+    parser.add_argument("--address", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--pieces", default="a1 ,a2 ,a3 ,a4 ", help="commas between them")
+    parser.add_argument("--prefill", type=float, default=0.0, help="seconds until the first piece")
+    parser.add_argument("--rate", type=float, default=0.0, help="pieces a second; 0 is all at once")
+    asyncio.run(_main(parser.parse_args()))
