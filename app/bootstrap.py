@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -22,10 +23,12 @@ from app.core.generation import CacheMode, GenerationRequest, Priority
 from app.core.hosts import ANSWERING, HostAddress
 from app.core.ports import Backend, Clock, SystemClock
 from app.host_resolution import resolve_hosts
+from app.host_urls import read_address
 from app.models.catalog import Catalog
 from app.services.chat import Caller, ChatService
 from app.services.generations import Generations
 from app.services.history import History
+from app.services.host_admin import HostAdmin
 from app.services.host_pool import HostPool
 from app.services.jobs import Jobs
 from app.services.model_jobs import ModelJobs, Workshop
@@ -48,6 +51,7 @@ class Services:
     telemetry: Telemetry
     cache: ResponseCache
     pool: HostPool
+    hosts: HostAdmin
     queue: RequestQueue
     chat: ChatService
     history: History
@@ -89,13 +93,9 @@ class Services:
         self.embedded, self.why = resolution.embedded, resolution.why
         if self.embedded:
             await self.runtime.start()
-            self.pool.populate([self.runtime])
-        else:
-            self.pool.populate([self._backend(address) for address in resolution.hosts])
+        backends = [_backend(self.settings, address) for address in resolution.hosts]
+        self.hosts.populate([self.runtime] if self.embedded else backends)
         log.info("hosts", why=self.why)
-
-    def _backend(self, address: HostAddress) -> Backend:
-        return OllamaHttp(address, timeouts=_timeouts(self.settings))
 
     async def stop(self) -> None:
         """Admit nobody, let answers end within the drain time, stop the rest, then close what they used."""
@@ -104,6 +104,7 @@ class Services:
         await self.generations.stop(self.settings.drain_seconds)
         await self.chat.close()
         await self.jobs.stop()
+        await self.hosts.stop()
         await self.pool.stop()
         await self.runtime.stop()
         await asyncio.gather(self.cache.close(), self.history.close())
@@ -114,7 +115,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
     clock = clock or SystemClock()
     telemetry = Telemetry(clock)
     cache = ResponseCache(settings.cache_folder, settings.cache_bytes, clock)
-    pool = HostPool([], clock)
+    pool = HostPool([], clock, outage=settings.outage_seconds, remote=settings.remote_models)
     rule = SwapRule(settings.swap_hold_seconds, settings.swap_overdue_seconds)
     queue = RequestQueue(pool, clock, limits=_limits(settings), rule=rule, meter=telemetry.metrics)
     pool.predict = queue.predict
@@ -148,6 +149,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
         telemetry=telemetry,
         cache=cache,
         pool=pool,
+        hosts=HostAdmin(pool, settings.data, read_address, partial(_backend, settings), jobs.runs_on),
         queue=queue,
         chat=chat,
         history=history,
@@ -180,6 +182,10 @@ def _limits(settings: Settings) -> QueueLimits:
     )
 
 
+def _backend(settings: Settings, address: HostAddress) -> Backend:
+    return OllamaHttp(address, timeouts=_timeouts(settings))
+
+
 def _timeouts(settings: Settings) -> HostTimeouts:
     return HostTimeouts(
         connect=settings.connect_seconds, first_token=settings.first_token_seconds, stall=settings.stall_seconds
@@ -192,9 +198,7 @@ def _expose(telemetry: Telemetry, queue: RequestQueue, pool: HostPool) -> None:
     metrics.gauge("queue_waiting", "Requests that wait for a slot.", lambda: queue.waiting)
     metrics.gauge("queue_running", "Requests that hold a slot.", lambda: queue.running)
 
-    def hosts() -> None:
-        for status in pool.statuses():
-            up = status.state in ANSWERING
-            metrics.host_up.labels(status.address.name).set(up)
-
-    pool.on_change(hosts)
+    metrics.gauges(
+        "host_up", "1 if the model host answers.", "host",
+        lambda: {status.address.name: float(status.state in ANSWERING) for status in pool.statuses()},
+    )  # fmt: skip

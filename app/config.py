@@ -92,6 +92,16 @@ class Settings(BaseSettings):
         300.0, "Longest wait for the first token; loading the model counts.", "1 to 3600", ge=1, le=3600
     )
     stall_seconds: Seconds = _setting(60.0, "Longest silence inside an answer.", "1 to 3600", ge=1, le=3600)
+    outage_seconds: Seconds = _setting(
+        5.0,
+        "Time for which those who wait are held when every host of their model is lost, before they are refused.",
+        "0 to 600",
+        ge=0,
+        le=600,
+    )
+    remote_models: bool = _setting(
+        False, "Use models that their host does not run itself but in somebody's cloud.", "on or off"
+    )
 
     # Who may come in
     token: SecretStr | None = _setting(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
+from app.core.addresses import is_forbidden
 from app.core.hosts import HostAddress
 
 DEFAULT_URL = "http://127.0.0.1:11434"
@@ -19,6 +20,7 @@ MAX_SLOTS = 64  # more parallel generations than any one host serves well
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9_])?")
+_NUMERIC = re.compile(r"(?:.*\.)?(?:0[xX][0-9a-fA-F]*|[0-9]+)")  # what resolvers take for an address, disguised
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -70,11 +72,11 @@ def _connectable(host: str) -> str:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        if ":" in host or not _HOST_NAME.fullmatch(host):
+        if ":" in host or not _HOST_NAME.fullmatch(host) or _NUMERIC.fullmatch(host):
             raise ValueError(f"{host!r} is not a host name or an IP address") from None
         return host.lower()
-    if address.is_link_local:
-        raise ValueError(f"{host} is a link-local address; cloud metadata lives there, so it is refused")
+    if is_forbidden(host):
+        raise ValueError(f"{host} is a link-local or cloud metadata address, which is refused")
     if address.is_unspecified:
         return "127.0.0.1" if address.version == 4 else "[::1]"
     return str(address) if address.version == 4 else f"[{address}]"
@@ -116,6 +118,20 @@ def _parse_entry(entry: str, default_slots: int) -> HostAddress:
             raise ValueError(f"{name} has {option!r}, which is not slots=N or key=SECRET")
     try:
         return HostAddress(name=name, url=parse_ollama_host(url), slots=slots, key=key)
+    except ValueError as problem:
+        raise ValueError(f"the address of {name} is wrong: {problem}") from None
+
+
+def read_address(name: str, url: str, slots: int, key: str | None) -> HostAddress:
+    """A host given part by part instead of in the grammar. Raises ValueError with a sentence."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{_shown(name)} is not a name: letters, digits, . _ - and at most 63 of them")
+    if not url.strip():
+        raise ValueError(f"{name} has no address")
+    if key is not None and not re.fullmatch(r"[!-~]{1,4096}", key):
+        raise ValueError("the key has characters that a header cannot carry, or too many")
+    try:
+        return HostAddress(name, parse_ollama_host(url), _slots(name, str(slots)), key or None)
     except ValueError as problem:
         raise ValueError(f"the address of {name} is wrong: {problem}") from None
 

@@ -13,11 +13,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
+from app.backends.connecting import session
 from app.backends.patience import Patience
+from app.backends.retry_after import retry_after
 from app.backends.translation import CONNECT_SECONDS, translating
 from app.core.errors import HostError, HostProtocolError, HostRefused, HostTimeout, HostUnreachable, ModelNotFound
 from app.core.generation import Chunk, GenerationRequest
@@ -29,7 +30,6 @@ ANSWER_LIMIT = 256 << 20  # bytes of one short answer; `show` with `verbose` of 
 ERROR_LIMIT = 1 << 20
 PROGRESS = 1 << 16
 DRAIN_SECONDS = 0.2  # after `done`: the end of the body usually follows at once, and then the connection is kept
-KEEP_ALIVE_SECONDS = 4.0  # below uvicorn's 5 s, so that a connection is never reused just as the host closes it
 SLOW_PATHS = ("/api/embed", "/api/embeddings")
 
 
@@ -159,7 +159,7 @@ class OllamaHttp:
             self._client = httpx.AsyncClient(
                 base_url=self._address.url,
                 headers=headers,
-                transport=AiohttpTransport(client=_session),
+                transport=AiohttpTransport(client=session),
                 timeout=httpx.Timeout(None, connect=self._timeouts.connect),
                 follow_redirects=False,
                 trust_env=False,
@@ -188,7 +188,10 @@ class OllamaHttp:
             return HostProtocolError(self._address.name, f"{response.request.url.path} is unknown to it")
         if response.status_code < 400:
             return HostProtocolError(self._address.name, f"status {response.status_code}")
-        return HostRefused(self._address.name, response.status_code, _sentence(response.status_code, body), body)
+        return HostRefused(
+            self._address.name, response.status_code, _sentence(response.status_code, body), body,
+            retry_after(response.headers),
+        )  # fmt: skip
 
 
 async def _read(response: httpx.Response, patience: Patience, limit: int = ANSWER_LIMIT) -> bytes:
@@ -209,11 +212,6 @@ async def _extending(body: AsyncIterator[bytes], limit: asyncio.Timeout, seconds
     async for piece in body:
         yield piece
         limit.reschedule(asyncio.get_running_loop().time() + seconds)
-
-
-def _session() -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS)
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
 
 
 def _is_one_object(response: httpx.Response) -> bool:

@@ -8,6 +8,7 @@
     │   └── ModelNotLocal               it runs on somebody else's machine
     ├── ModelNotFound              404
     ├── ConversationNotFound       404
+    ├── HostNotFound               404
     ├── CacheEntryNotFound         404
     ├── CacheOff                   503  what is in the response cache cannot be told or changed now
     ├── PayloadTooLarge            413
@@ -140,6 +141,15 @@ class CacheOff(LoupeError):
     def __init__(self, why: str, retry_after: float | None = None) -> None:
         super().__init__(f"the cache is off: {why}")
         self.why, self.retry_after = why, retry_after
+
+
+class HostNotFound(LoupeError):
+    status = 404
+    code = "host_not_found"
+
+    def __init__(self, name: str, names: tuple[str, ...]) -> None:
+        super().__init__(f"there is no host {name[:64]!r}; there is {', '.join(names) or 'none'}")
+        self.name = name
 
 
 class PayloadTooLarge(LoupeError):

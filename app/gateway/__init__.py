@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from app.core.errors import LoupeError
 from app.gateway.cache_routes import cache_routes
 from app.gateway.error_responses import BugBoundary, handle_http_error, handle_loupe_error
+from app.gateway.host_routes import host_routes
 from app.gateway.jobs_routes import jobs_routes
 from app.gateway.management_routes import management_routes
 from app.gateway.needs import GatewayServices, Lifecycle
@@ -32,6 +33,7 @@ def create_routes(services: GatewayServices, lifecycle: Lifecycle | None = None)
         *ollama_routes(services, lifecycle),
         *management_routes(services, lifecycle),
         *jobs_routes(services, lifecycle),
+        *host_routes(services),
         *cache_routes(services),
     ]
 

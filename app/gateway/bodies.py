@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator
 from starlette.requests import Request
 from starlette.types import Receive
 
-from app.core.errors import Cancelled, LoupeError, PayloadTooLarge
+from app.core.errors import BadRequest, Cancelled, LoupeError, PayloadTooLarge
+from app.core.generation import Json
+from app.wire.go_json import JsonError, loads
 
 SLOWEST = 16 << 10  # bytes per second that extend the deadline: a modest link passes, a trickle does not
 
@@ -55,3 +57,22 @@ async def disconnected(receive: Receive) -> None:
     """Returns when the client has left. Only after the body has been read."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def json_object(raw: bytes) -> dict[str, Json]:
+    """The body of one of our own routes. Raises `BadRequest` where it is no JSON object."""
+    try:
+        body = loads(raw)
+    except JsonError as error:
+        raise BadRequest(f"the body is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise BadRequest("the body must be a JSON object")
+    return body
+
+
+def text_of(body: dict[str, Json], key: str) -> str:
+    """A string of it, "" where it is absent. Raises `BadRequest`."""
+    value = body.get(key, "")
+    if not isinstance(value, str):
+        raise BadRequest(f"{key} must be a string", key)
+    return value

@@ -16,12 +16,12 @@ from starlette.routing import BaseRoute
 
 from app.core.errors import BadRequest, Draining
 from app.core.generation import Json
+from app.gateway.bodies import json_object, text_of
 from app.gateway.event_feed import EventFeed
 from app.gateway.needs import GatewayServices, Lifecycle
 from app.gateway.ollama_routes import body_of, route
 from app.gateway.ops_routes import Handler
 from app.services.jobs import JobView
-from app.wire.go_json import JsonError, loads
 
 
 def jobs_routes(services: GatewayServices, lifecycle: Lifecycle) -> list[BaseRoute]:
@@ -68,13 +68,13 @@ def _begin(services: GatewayServices, lifecycle: Lifecycle) -> Handler:
 
     async def respond(request: Request) -> Response:
         _refuse_at_the_end(lifecycle)
-        body = _object(await body_of(request, services))
-        kind, host = _text(body, "kind"), _text(body, "host")
+        body = json_object(await body_of(request, services))
+        kind, host = text_of(body, "kind"), text_of(body, "host")
         if kind == "pull":
             insecure = body.get("insecure") is True
-            job = services.model_jobs.pull(_text(body, "model"), host, insecure=insecure)
+            job = services.model_jobs.pull(text_of(body, "model"), host, insecure=insecure)
         elif kind == "make":
-            job = services.model_jobs.make(_text(body, "source"), _text(body, "level"), host)
+            job = services.model_jobs.make(text_of(body, "source"), text_of(body, "level"), host)
         else:
             raise BadRequest('kind must be "pull" or "make"', "kind")
         return _json(job_json(job), 202)
@@ -148,23 +148,6 @@ def _asked(request: Request, name: str) -> tuple[str, str]:
 def _refuse_at_the_end(lifecycle: Lifecycle) -> None:
     if lifecycle.draining:
         raise Draining
-
-
-def _object(raw: bytes) -> dict[str, Json]:
-    try:
-        body = loads(raw)
-    except JsonError as error:
-        raise BadRequest(f"the body is not JSON: {error}") from error
-    if not isinstance(body, dict):
-        raise BadRequest("the body must be a JSON object")
-    return body
-
-
-def _text(body: dict[str, Json], key: str) -> str:
-    value = body.get(key, "")
-    if not isinstance(value, str):
-        raise BadRequest(f"{key} must be a string", key)
-    return value
 
 
 def _json(content: Mapping[str, object], status: int = 200) -> Response:

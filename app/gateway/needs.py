@@ -10,7 +10,9 @@ from typing import Protocol
 from starlette.requests import Request
 
 from app.config import Settings
+from app.core.ports import Clock
 from app.services.chat import ChatService
+from app.services.host_admin import HostAdmin
 from app.services.host_pool import HostPool
 from app.services.jobs import Jobs
 from app.services.model_jobs import ModelJobs
@@ -32,6 +34,10 @@ class GatewayServices(Protocol):
     def cache(self) -> ResponseCache: ...
     @property
     def pool(self) -> HostPool: ...
+    @property
+    def hosts(self) -> HostAdmin: ...
+    @property
+    def clock(self) -> Clock: ...
     @property
     def queue(self) -> RequestQueue: ...
     @property

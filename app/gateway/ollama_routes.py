@@ -20,7 +20,7 @@ from app.gateway.streaming import WhileConnected, generation
 from app.gateway.unions import union
 from app.services.chat import Caller
 from app.services.telemetry import Trace
-from app.wire.model_names import parse_reference
+from app.wire.model_names import names_cloud, parse_reference
 from app.wire.requests import decode
 
 Word = TypeVar("Word", CacheMode, Priority)
@@ -71,7 +71,7 @@ def _generation(
     async def respond(request: Request) -> WhileConnected:
         body = decode(_TYPES[endpoint], await body_of(request, services))
         asked = GenerationRequest(endpoint, body)
-        _check_model(asked)
+        _check_model(asked, remote=services.settings.remote_models)
         caller = _caller(request, services)
         return generation(
             services.chat.ask(asked, caller), endpoint, stream=asked.stream,
@@ -82,11 +82,15 @@ def _generation(
     return respond
 
 
-def _check_model(asked: GenerationRequest) -> None:
-    """No model at all is a 400 for chat and a 404 for generate (no_model_*); a bad name is a 400 (bad_name_*)."""
+def _check_model(asked: GenerationRequest, *, remote: bool) -> None:
+    """No model at all is a 400 for chat and a 404 for generate (no_model_*); a bad name is a 400 (bad_name_*).
+
+    `remote`: names of Ollama's cloud are allowed.
+    """
     if not asked.model:
         raise BadRequest("model is required", "model") if asked.endpoint == "chat" else ModelNotFound("")
-    parse_reference(asked.model)
+    if not (remote and names_cloud(asked.model)):
+        parse_reference(asked.model)
 
 
 def _caller(request: Request, services: GatewayServices) -> Caller:

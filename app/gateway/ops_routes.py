@@ -23,7 +23,6 @@ def ops_routes(services: GatewayServices, lifecycle: Lifecycle) -> list[BaseRout
         route("/healthz", _alive, "GET", "HEAD"),
         route("/readyz", _ready(services, lifecycle), "GET", "HEAD"),
         route("/metrics", _metrics(services), "GET"),
-        route("/loupe/hosts", _hosts(services), "GET"),
     ]
 
 
@@ -60,21 +59,5 @@ def _metrics(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
         content_type = "text/plain; version=0.0.4; charset=utf-8"
         return Response(services.telemetry.render_metrics(), headers={"content-type": content_type})
-
-    return respond
-
-
-def _hosts(services: GatewayServices) -> Handler:
-    """The model hosts by the names that other routes and X-Loupe-Host take, with what is known of them."""
-
-    async def respond(request: Request) -> Response:
-        hosts = [
-            {
-                "name": host.address.name, "embedded": host.address.embedded, "state": str(host.state),
-                "version": host.version, "error": host.error,
-            }
-            for host in services.pool.statuses()
-        ]  # fmt: skip
-        return JSONResponse({"hosts": hosts})
 
     return respond

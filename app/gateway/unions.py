@@ -1,12 +1,14 @@
-"""`/api/tags` and `/api/ps` over several hosts: the hosts' own rows, merged.
+"""`/api/tags` and `/api/ps` over several hosts: the hosts' own rows, merged by name and digest.
 
 A row keeps every field its host gave it and gains `loupe`: the hosts that have it, and whether another host has other
-content under the same name.
+content under the same name (then each content has a row of its own). A row of `ps` is that of the first host that has
+the model loaded, and `loupe.loads` says what each of them said.
 """
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from app.core.errors import HostError, HostProtocolError
 from app.core.generation import Json
@@ -15,12 +17,14 @@ from app.services.host_pool import HostPool
 from app.wire.answers import parse_object
 from app.wire.go_json import dumps
 
+_LOAD_FIELDS = ("size", "size_vram", "expires_at", "context_length")
 Row = dict[str, Json]
 
 
 async def union(pool: HostPool, path: str) -> bytes:
     """The merged list as JSON. A host that fails is left out as long as another one answers."""
-    names = [status.address.name for status in pool.statuses() if status.state in ANSWERING]
+    statuses = pool.statuses()
+    names = [status.address.name for status in statuses if status.state in ANSWERING and not status.draining]
     if not names:
         async with pool.lease() as backend:  # asks the hosts once more, or says which one has which trouble
             names = [backend.address.name]
@@ -34,7 +38,7 @@ async def union(pool: HostPool, path: str) -> bytes:
             lists.append((name, result))
     if not lists:
         raise next(result for result in results if isinstance(result, BaseException))
-    rows = _merged_models(lists) if path == "/api/tags" else _all_loads(lists)
+    rows = _merged_models(lists) if path == "/api/tags" else _merged_loads(lists)
     return dumps({"models": list(rows)})
 
 
@@ -47,18 +51,30 @@ async def _rows(pool: HostPool, host: str, path: str) -> list[Row]:
 
 
 def _merged_models(lists: list[tuple[str, list[Row]]]) -> list[Row]:
-    """One row per name and digest, newest first as each host sorts them."""
+    """Newest first, as each host sorts them."""
+    return sorted(_merged(lists), key=lambda row: str(row.get("modified_at")), reverse=True)
+
+
+def _merged_loads(lists: list[tuple[str, list[Row]]]) -> list[Row]:
+    merged = _merged(lists)
+    for row in merged:
+        same = [
+            {"host": host, **{key: other.get(key) for key in _LOAD_FIELDS}}
+            for host, rows in lists
+            for other in rows
+            if (other.get("name"), other.get("digest")) == (row.get("name"), row.get("digest"))
+        ]
+        row["loupe"] = {**row["loupe"], "loads": same}
+    return merged
+
+
+def _merged(lists: list[tuple[str, list[Row]]]) -> list[dict[str, Any]]:
     found: dict[tuple[str, str], tuple[Row, list[Json]]] = {}
     for host, rows in lists:
         for row in rows:
             found.setdefault((str(row.get("name")), str(row.get("digest"))), (row, []))[1].append(host)
     names = [name for name, _ in found]
-    merged: list[Row] = [
+    return [
         {**row, "loupe": {"hosts": hosts, "conflict": names.count(name) > 1}}
         for (name, _), (row, hosts) in found.items()
     ]
-    return sorted(merged, key=lambda row: str(row.get("modified_at")), reverse=True)
-
-
-def _all_loads(lists: list[tuple[str, list[Row]]]) -> list[Row]:
-    return [{**row, "loupe": {"hosts": [host], "conflict": False}} for host, rows in lists for row in rows]

@@ -73,7 +73,7 @@ class HostPool(HostSet):
 
     def lists(self, model: str) -> bool:
         """Whether a host that answers has the model, as far as is known: then `resolve` need not ask anybody."""
-        return bool(self._having(model))
+        return self._listed() and bool(self._having(model))
 
     async def resolve(self, model: str, *, fresh: bool = False) -> ResolvedModel:
         """Where the model is now. Raises `ModelNotFound` if no host has it, `NoHealthyHost` if none answers,
@@ -83,7 +83,7 @@ class HostPool(HostSet):
         a moment ago, the answer is open: an empty host and digest.
         """
         await self._awake(held=True)
-        if fresh or not self._having(model):
+        if fresh or not self.lists(model):
             await self._refresh(oldest=LIST_AGE)
         having = self._having(model)
         if not having:
@@ -202,6 +202,10 @@ class HostPool(HostSet):
         if not hosts:
             raise NoHealthyHost(self._reasons(self._hosts))
         return hosts
+
+    def _listed(self) -> bool:
+        """Whether every host that can be used has told what it has."""
+        return all(host.models is not None for host in self._usable())
 
     def _host_changed(self) -> None:
         for host in self._hosts:

@@ -29,9 +29,13 @@ class HostSet:
         self._alarm: asyncio.TimerHandle | None = None
         self.populate(backends)
 
-    def populate(self, backends: Sequence[Backend]) -> None:
-        """Take these hosts, before `start`: which ones there are is known only once someone has looked."""
-        self._hosts = [self._watched(backend) for backend in backends]
+    def populate(self, backends: Sequence[Backend], added: Sequence[Backend] = ()) -> None:
+        """Take these hosts, before `start`: which ones there are is known only once someone has looked.
+
+        `added` ones may be removed again.
+        """
+        settled = [self._watched(backend) for backend in backends]
+        self._hosts = [*settled, *(self._watched(backend, added=True) for backend in added)]
 
     async def start(self) -> None:
         """Ask every host once (2 s at most), then go on watching them."""

@@ -10,15 +10,17 @@ import re
 
 from app.core.hosts import HostWarning
 
+OWN_SERVER = "loupe-runtime"
 _SEVERE_BELOW, _WARN_BELOW = (0, 1, 47), (0, 17, 1)
 _NUMBERS = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(-rc)?")
 _UNNUMBERED = (0, 0, 0)  # a build of one's own says 0.0.0
 
 
 def version_warnings(version: str, server: str = "") -> tuple[HostWarning, ...]:
-    """Of an Ollama; other servers (they name themselves in `Server`) and builds without a number are not judged."""
+    """Of an Ollama. Our own runtime, which tells the protocol's version, and builds without a number are not judged;
+    what else stands in `Server` is the name of a proxy."""
     found = _NUMBERS.match(version)
-    if found is None or server:
+    if found is None or server.startswith(OWN_SERVER):
         return ()
     number = tuple(int(part) for part in found.groups()[:3])
     if number == _UNNUMBERED:

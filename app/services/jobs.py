@@ -138,6 +138,10 @@ class Jobs:
             raise JobNotFound(job_id)
         return self._seen(self._views[job_id])
 
+    def runs_on(self, host: str) -> bool:
+        """Whether a job is at work on the host of that name."""
+        return any(job.host == host and job.state is JobState.RUNNING for job in self.list())
+
     def start(self, kind: str, key: str, title: str, work: Work, *, host: str = "", model: str = "") -> JobView:
         """Begin, or give back the one with this key that is already under way."""
         for view in self._views.values():

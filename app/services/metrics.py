@@ -10,10 +10,10 @@ becomes Prometheus's families when it is asked for: the library's own counters c
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
@@ -69,6 +69,23 @@ class Seconds(Collector):
         yield family
 
 
+class Readings(Collector):
+    """A gauge with one label whose words come and go."""
+
+    def __init__(
+        self, name: str, help_text: str, label: str, read: Callable[[], Mapping[str, float]],
+        registry: CollectorRegistry,
+    ) -> None:  # fmt: skip
+        self._name, self._help, self._label, self._read = f"loupe_{name}", help_text, label, read
+        registry.register(self)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = GaugeMetricFamily(self._name, self._help, labels=[self._label])
+        for word, value in self._read().items():
+            family.add_metric([word], value)
+        yield family
+
+
 class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -81,7 +98,6 @@ class Metrics:
         self.queue_wait = self.histogram("queue_wait_seconds", "Waits that ended with a slot.", "class")
         self.queue_refused = self.counter("queue_refused", "Requests refused at the queue's door.", "reason")
         self.queue_loads = self.counter("queue_loads", "Requests whose model had to be loaded for them.", "swap")
-        self.host_up = Gauge("loupe_host_up", "1 if the model host answers.", ("host",), registry=self.registry)
 
     def counter(self, name: str, help_text: str, *labels: str) -> Count:
         return Count(name, help_text, labels, self.registry)
@@ -101,6 +117,10 @@ class Metrics:
     def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
         """A value that is read when the metrics are rendered, such as the depth of the queue."""
         Gauge(f"loupe_{name}", help_text, registry=self.registry).set_function(read)
+
+    def gauges(self, name: str, help_text: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
+        """One value for each word of a label, read when the metrics are rendered."""
+        Readings(name, help_text, label, read, self.registry)
 
     def render(self) -> bytes:
         return generate_latest(self.registry)

@@ -40,7 +40,17 @@ LAW: dict[str, set[str]] = {
     "gateway": {"core", "wire", "services", "models", "comparison", "config", "bootstrap"},
     "ui": {"core", "services", "models", "comparison", "config", "bootstrap", "instance"},
     "instance": {"core", "config", "bootstrap"},
-    "bootstrap": {"core", "wire", "config", "backends", "services", "models", "comparison", "host_resolution"},
+    "bootstrap": {
+        "core",
+        "wire",
+        "config",
+        "backends",
+        "services",
+        "models",
+        "comparison",
+        "host_resolution",
+        "host_urls",
+    },
 }
 # Of a permitted package, these modules alone.
 ONLY = {

@@ -1,0 +1,41 @@
+"""How a connection to a host is made: one pool for each, and never to an address that no host may have.
+
+A name is looked up here and the address found is the one that is connected to, so that a name cannot be checked as
+one address and used as another.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from app.core.addresses import is_forbidden
+
+KEEP_ALIVE_SECONDS = 4.0  # below uvicorn's 5 s, so that a connection is never reused just as the host closes it
+
+
+class GuardedResolver(AbstractResolver):
+    """The system's resolver, less forbidden addresses. Also asked for names like 2852039166, which are addresses."""
+
+    def __init__(self) -> None:
+        self._resolver = aiohttp.ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await self._resolver.resolve(host, port, family)
+        allowed = [one for one in found if not is_forbidden(one["host"])]
+        if found and not allowed:
+            raise OSError(errno.EACCES, f"{host} is a link-local or cloud metadata address, which is refused")
+        return allowed
+
+    async def close(self) -> None:
+        await self._resolver.close()
+
+
+def session() -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, resolver=GuardedResolver())
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
