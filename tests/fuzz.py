@@ -79,9 +79,12 @@ def request(data: bytes) -> None:
     from app.wire.requests import check_top_logprobs, decode, output_format
 
     kinds = ("ChatRequest", "GenerateRequest", "EmbedRequest", "CreateRequest", "PullRequest", "ShowRequest")
+    kind = kinds[data[0] % len(kinds)] if data else kinds[0]
     try:
-        body = decode(kinds[data[0] % len(kinds)] if data else kinds[0], data[1:])
+        body = decode(kind, data[1:])
         dumps(dict(body))
+        if kind not in kinds[:3]:
+            return
         check_top_logprobs(body)
         keep_alive_ns(body.get("keep_alive"))
         read_options({}, body.get("options"), RuntimeSettings(ROOT))

@@ -15,6 +15,7 @@ from app.core.errors import GenerationFailed
 from app.core.generation import Json
 from app.runtime.generation import Loaded
 from app.runtime.preparation import Prepared, maker_for
+from app.runtime.schema_watch import held_to
 from app.runtime.templates.go_hints import thinking_tags, tool_call_tag
 from app.runtime.thinking import BLANKS, ThinkingSplitter
 from app.runtime.tool_calls import ToolCallParser, tool_names
@@ -52,7 +53,7 @@ async def _chatted(loaded: Loaded, prepared: Prepared) -> AsyncGenerator[Said | 
     form, num_ctx = output_format(loaded.body), loaded.runner.num_ctx
     request = chat_request(prepared.messages, loaded.tools, loaded.think, loaded.sampling, num_ctx, form)
     request = with_logprobs(request, loaded.body, chat=True)
-    async with aclosing(loaded.runner.worker.running.chat(request)) as events:
+    async with aclosing(held_to(loaded.runner, request, loaded.runner.worker.running.chat(request))) as events:
         async for event in events:
             if isinstance(event, Final):
                 yield Ended(Said(event.text, event.thinking, tuple(_called(call) for call in event.calls)), event)
@@ -103,7 +104,7 @@ async def _pass(
     """One completion. `until_answer` ends it, without an `Ended`, where thinking is over and text begins."""
     top, raw, repeats = _wants_top(loaded), [], _Repeats()
     request = await _completion(loaded, prepared, prompt, reader, form)
-    async with aclosing(loaded.runner.worker.running.complete(request)) as events:
+    async with aclosing(held_to(loaded.runner, request, loaded.runner.worker.running.complete(request))) as events:
         async for event in events:
             repeats.count(event)
             raw.append(event.text)

@@ -25,6 +25,7 @@ ws     ::= ([ \t\n] ws)?
 """
 
 MAX_DEPTH, MAX_NODES, MAX_PATTERN, MAX_ENUM, MAX_REPEAT = 48, 4000, 512, 2000, 10_000
+MAX_CHAIN = 200  # references and alternatives before anything is said
 _TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 _REPEATS = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
@@ -45,9 +46,14 @@ def check_schema(schema: dict[str, Json]) -> None:
     """Raises `HostRefused` (400) with llama.cpp's sentence for a schema that the worker could not hold to."""
     problem = schema_problem(schema)
     if problem:
-        text = f"Field 'json_schema': \"json_schema\": JSON schema conversion failed:\n{problem}"
-        body: Json = {"error": {"code": 400, "message": text, "type": "invalid_request_error"}}
-        raise HostRefused("worker", 400, _json(body))
+        raise refused_schema(problem)
+
+
+def refused_schema(problem: str) -> HostRefused:
+    """The error (400) for a schema with `problem`."""
+    text = f"Field 'json_schema': \"json_schema\": JSON schema conversion failed:\n{problem}"
+    body: Json = {"error": {"code": 400, "message": text, "type": "invalid_request_error"}}
+    return HostRefused("worker", 400, _json(body))
 
 
 def schema_problem(schema: dict[str, Json]) -> str:
@@ -65,6 +71,8 @@ class _Checker:
 
     def __init__(self, root: dict[str, Json]) -> None:
         self._root, self._nodes = root, 0
+        self._under_way: set[int] = set()  # schemas that nothing stands before yet, by identity
+        self._grounded: set[int] = set()  # schemas that are known not to lead back to themselves
 
     def problem(self) -> str:
         return self._schema(self._root, 0)
@@ -104,13 +112,38 @@ class _Checker:
             return ""
         if not isinstance(reference, str) or not reference.startswith("#"):
             return f"Fetching remote schemas is not supported: {reference}"
+        target, missing = self._resolved(reference)
+        if missing:
+            return f"Error resolving ref {reference}: {missing} not in {_json(target)[:200]}"
+        return "" if self._is_grounded(schema) else f"Error resolving ref {reference}: it refers to itself"
+
+    def _resolved(self, reference: str) -> tuple[Json, str]:
+        """What `reference` leads to and "", or how far it led and the name that is not there."""
         target: Json = self._root
         for part in reference.lstrip("#").strip("/").split("/") if reference.strip("#/") else ():
             name = part.replace("~1", "/").replace("~0", "~")
             if not isinstance(target, dict) or name not in target:
-                return f"Error resolving ref {reference}: {name} not in {_json(target)[:200]}"
+                return target, name
             target = target[name]
-        return f"Error resolving ref {reference}: it refers to itself" if target is schema else ""
+        return target, ""
+
+    def _is_grounded(self, schema: Json) -> bool:
+        """Whether references and alternatives come to something that is not `schema` again."""
+        if not isinstance(schema, dict) or id(schema) in self._grounded:
+            return True
+        if id(schema) in self._under_way or len(self._under_way) > MAX_CHAIN:
+            return False
+        self._under_way.add(id(schema))
+        reference = schema.get("$ref")
+        ahead = [self._resolved(reference)[0]] if isinstance(reference, str) else []
+        for name in ("anyOf", "oneOf", "allOf"):
+            members = schema.get(name)
+            ahead += members if isinstance(members, list) else []
+        grounded = all(self._is_grounded(member) for member in ahead)
+        self._under_way.discard(id(schema))
+        if grounded:
+            self._grounded.add(id(schema))
+        return grounded
 
     def _children(self, schema: dict[str, Json], depth: int) -> str:
         for name in _LISTS:

@@ -63,6 +63,7 @@ class Runner:
         self.model, self.launch, self.worker, self.num_ctx = model, launch, worker, config.num_ctx
         self.key = file_key(model)
         self.slots = asyncio.Semaphore(config.parallel)
+        self.schema_turn = asyncio.Lock()
         self.refs = 0
         self.idle = asyncio.Event()
         self.idle.set()

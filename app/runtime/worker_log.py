@@ -9,6 +9,7 @@ import re
 from collections import deque
 
 _BUFFER = re.compile(r"(\w+):\s+(\S+)\s+(model|KV|compute|output|RS)\s+buffer size\s*=\s*([0-9.]+)\s*MiB")
+_BEGUN, _REFUSAL, _REFUSAL_LINES = "new prompt, n_ctx_slot", "llg error: ", 8
 _ERROR = re.compile(r"^[0-9.]+ E (.*)$")
 _PREFIX = re.compile(r"^(?:srv|slot|cmn|llama|spec)\s+\S+:\s*")
 # What comes before an abort: a failed assertion with the place in the builder's source, or C++'s last words.
@@ -44,10 +45,14 @@ class WorkerLog:
         self._errors: deque[str] = deque(maxlen=20)
         self._buffers: dict[tuple[str, str, str], int] = {}
         self.lines_seen = 0
+        self.begun = 0  # requests, each of which has its grammar by then
+        self.refusals = 0  # schemas that the engine behind a grammar did not take
 
     def feed(self, raw: bytes) -> None:
         line = raw[:_LONGEST].decode("utf-8", "replace").rstrip()
         self.lines_seen += 1
+        self.refusals += _REFUSAL in line
+        self.begun += _BEGUN in line
         self._lines.append(line)
         if "buffer size" in line and (found := _BUFFER.search(line)):
             component, backend, kind, size = found.groups()
@@ -75,6 +80,15 @@ class WorkerLog:
     def reason(self) -> str:
         """What aborted the process, else the first line that says what went wrong, or ""."""
         return next(iter((*self._aborts, *self._errors)), "")
+
+    @property
+    def refusal(self) -> str:
+        """Why the last schema was not taken, or ""."""
+        lines = list(self._lines)
+        at = next((at for at in range(len(lines) - 1, -1, -1) if _REFUSAL in lines[at]), len(lines))
+        said = [line.partition(_REFUSAL)[2].rpartition("JSON schema: ")[2].strip() for line in lines[at : at + 1]]
+        more = (line for line in lines[at + 1 : at + _REFUSAL_LINES] if line.startswith("error: "))
+        return " ".join([*said, *(line.removeprefix("error: ") for line in list(more)[:1])])
 
     @property
     def tail(self) -> tuple[str, ...]:

@@ -408,11 +408,24 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "5,000 parts": ({"anyOf": [TEXT] * 5000}, "too large"),
     "5,000 choices": ({"enum": list(range(5000))}, "enum must be a list of 1 to 2000 values"),
     "a reference to itself": ({"$ref": "#"}, "it refers to itself"),
+    "alternatives of itself": ({"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}, "it refers to itself"),
     "another machine": ({"$ref": "http://127.0.0.1:1/schema"}, "Fetching remote schemas is not supported"),
     "a negative count": ({**TEXT, "minLength": -5}, "minLength must be a whole number"),
     "a huge count": ({"type": "array", "maxItems": 10**30}, "maxItems must be a whole number"),
     "a pattern of 10 KB": (pattern("^" + "a" * 10_000 + "$"), "at most 512 characters"),
     "no known type": ({"type": "nope"}, "Unrecognized schema"),
+    "a pattern that looks ahead": (pattern("^(?=a)b$"), "look-ahead"),
+    "a pattern that looks back at itself": (pattern(r"^(a)\1$"), "backreferences are not supported"),
+    "a pattern that does not end": (pattern("^[a$"), "unclosed character class"),
+    "a pattern that repeats nothing": (pattern("^*$"), "in regex /^*$/"),
+    "repetitions the wrong way round": (pattern("^a{5,2}$"), "invalid repetition count range"),
+    "a format that nobody knows": ({**TEXT, "format": "nope"}, "Unknown format: nope"),
+    "what must not be": ({"not": TEXT}, "Unimplemented keys"),
+    "bounds the wrong way round": ({"type": "integer", "minimum": 10, "maximum": 1}, "minimum (10) is greater"),
+    "references in a circle": (
+        {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}},
+        "it refers to itself",
+    ),
 }
 
 
