@@ -32,6 +32,7 @@ from app.services.host_admin import HostAdmin
 from app.services.host_pool import HostPool
 from app.services.jobs import Jobs
 from app.services.model_jobs import ModelJobs, Workshop
+from app.services.overview import Overview
 from app.services.prompt_library import PromptLibrary
 from app.services.request_queue import QueueLimits, RequestQueue, SwapRule
 from app.services.response_cache import ResponseCache
@@ -49,6 +50,7 @@ class Services:
 
     settings: Settings
     telemetry: Telemetry
+    overview: Overview
     cache: ResponseCache
     pool: HostPool
     hosts: HostAdmin
@@ -147,6 +149,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
     return Services(
         settings=settings,
         telemetry=telemetry,
+        overview=Overview(cache, queue, pool, telemetry, clock),
         cache=cache,
         pool=pool,
         hosts=HostAdmin(pool, settings.data, read_address, partial(_backend, settings), jobs.runs_on),

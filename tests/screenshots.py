@@ -140,6 +140,8 @@ def settle(page: Page) -> None:
     page.evaluate("document.fonts.ready")
     page.locator('[data-testid="stMain"] [class*="st-key-"]').first.wait_for(state="attached")
     page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')")
+    if "/service" in page.url and "view=Cache" not in page.url:
+        page.get_by_text("Up to date", exact=True).wait_for()
     page.wait_for_timeout(400)
 
 

@@ -20,6 +20,7 @@ from app.gateway.needs import GatewayServices, Lifecycle
 from app.gateway.ollama_routes import ollama_routes
 from app.gateway.ops_routes import ops_routes
 from app.gateway.queue_routes import queue_routes
+from app.gateway.service_routes import service_routes
 
 __all__ = ["Lifecycle", "create_gateway", "create_routes"]
 
@@ -33,6 +34,7 @@ def create_routes(services: GatewayServices, lifecycle: Lifecycle | None = None)
         *ollama_routes(services, lifecycle),
         *management_routes(services, lifecycle),
         *jobs_routes(services, lifecycle),
+        *service_routes(services, lifecycle),
         *host_routes(services),
         *cache_routes(services),
     ]

@@ -16,6 +16,7 @@ from app.services.host_admin import HostAdmin
 from app.services.host_pool import HostPool
 from app.services.jobs import Jobs
 from app.services.model_jobs import ModelJobs
+from app.services.overview import Overview
 from app.services.request_queue import RequestQueue
 from app.services.response_cache import ResponseCache
 from app.services.telemetry import Telemetry
@@ -46,6 +47,8 @@ class GatewayServices(Protocol):
     def model_jobs(self) -> ModelJobs: ...
     @property
     def telemetry(self) -> Telemetry: ...
+    @property
+    def overview(self) -> Overview: ...
 
 
 class Lifecycle:

@@ -17,6 +17,7 @@ page = st.navigation(
     [
         st.Page(SCREENS / "chat.py", title="Chat", url_path="chat", default=True),
         st.Page(SCREENS / "models.py", title="Models", url_path="models"),
+        st.Page(SCREENS / "service.py", title="Service", url_path="service"),
     ],
     position="top",
 )

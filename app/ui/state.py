@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 CHAT_PARAMETER = "chat"
 PAGE_OF_MESSAGES = 40
+PAGE_OF_ENTRIES = 20
 
 
 @dataclass(slots=True)
@@ -55,12 +56,25 @@ class ModelsState:
             self.notices.pop(place, None)
 
 
+@dataclass(slots=True)
+class ServiceState:
+    """`confirming` says what a dialog asks about: ("clear", ""), ("purge", model) or ("remove", host)."""
+
+    confirming: tuple[str, str] | None = None
+    shown: int = PAGE_OF_ENTRIES
+    notices: dict[str, Notice] = field(default_factory=dict)  # a place on the page → what went wrong there
+
+
 def chat_state() -> ChatState:
     return _of("loupe.chat", ChatState)
 
 
 def models_state() -> ModelsState:
     return _of("loupe.models", ModelsState)
+
+
+def service_state() -> ServiceState:
+    return _of("loupe.service", ServiceState)
 
 
 def dismissed_jobs() -> set[str]:

@@ -17,17 +17,21 @@ from typing import Any, TypeVar
 
 from app.config import Settings
 from app.core.errors import LoupeError
-from app.core.generation import Chunk, GenerationRequest, Json, Usage
+from app.core.generation import Chunk, GenerationRequest, Json, Priority, Usage
 from app.core.hosts import HostAddress, HostState, HostStatus, LoadedModel
 from app.core.making import STARTER_PROVENANCE
+from app.core.ports import SystemClock
 from app.models.catalog import CatalogFamily, CatalogVariant, CatalogView
 from app.services.chat import Caller
 from app.services.generations import Generations
 from app.services.history import History
 from app.services.jobs import JobHandle, Jobs, JobView
 from app.services.model_jobs import MakeOffer, Removal
+from app.services.overview import Overview
 from app.services.prompt_library import PromptLibrary
-from app.services.telemetry import CacheDecision, Phase
+from app.services.queueing.views import QueueSnapshot
+from app.services.response_cache import ResponseCache
+from app.services.telemetry import CacheDecision, Phase, Telemetry
 
 T = TypeVar("T")
 PROMPTS = Path(__file__).parents[2] / "prompts"
@@ -117,6 +121,63 @@ class FakePool:
         return self.hosts
 
 
+class FakeHosts:
+    """`calls` says what was asked; nothing comes of it."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, ...]] = []
+        self.refusal: LoupeError | None = None
+
+    async def add(self, name: str, url: str, slots: int = 1, key: str | None = None) -> HostStatus:
+        self._asked("add", name, url, str(slots), str(key))
+        return HostStatus(HostAddress(name, url, slots), HostState.UNKNOWN)
+
+    async def drain(self, name: str, *, draining: bool = True) -> None:
+        self._asked("drain" if draining else "undrain", name)
+
+    async def remove(self, name: str) -> bool:
+        self._asked("remove", name)
+        return True
+
+    def _asked(self, *call: str) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.calls.append(call)
+
+
+class FakeQueue:
+    """What waits is a list of views; `calls` says what was asked."""
+
+    def __init__(self) -> None:
+        self.view = QueueSnapshot()
+        self.calls: list[tuple[str, ...]] = []
+        self.refusal: LoupeError | None = None
+
+    @property
+    def waiting(self) -> int:
+        return len(self.view.waiting)
+
+    def snapshot(self) -> QueueSnapshot:
+        return self.view
+
+    def pause(self) -> None:
+        self._asked("pause")
+
+    def resume(self) -> None:
+        self._asked("resume")
+
+    def cancel(self, ticket: str) -> None:
+        self._asked("cancel", ticket)
+
+    def move(self, ticket: str, priority: Priority) -> None:
+        self._asked("move", ticket, str(priority))
+
+    def _asked(self, *call: str) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.calls.append(call)
+
+
 class FakeModelJobs:
     """Real jobs, scripted work: a pull and a make tell `steps` and then wait for `gate`, or end with `failure`.
 
@@ -171,10 +232,6 @@ class FakeModelJobs:
             raise self.failure
         if self.gate is not None:
             await self.gate.wait()
-
-
-class NobodyWaits:
-    waiting = 0
 
 
 Step = str | Phase | CacheDecision | LoupeError | asyncio.Event | Usage | Callable[[], Awaitable[None]]
@@ -233,13 +290,18 @@ class FakeServices:
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="services", daemon=True)
         self.model = ScriptedModel()
+        self.queue = FakeQueue()
+        self.pool = FakePool()
+        self.hosts = FakeHosts()
+        self.cache = ResponseCache(folder / "cache", 64 * MIB, SystemClock())
+        self.telemetry = Telemetry(SystemClock())
+        self.overview = Overview(self.cache, self.queue, self.pool, self.telemetry, SystemClock())  # type: ignore[arg-type]
         self.settings = Settings(data=folder)
         self.history = History(f"sqlite:///{folder}/history.db")
-        self.generations = Generations(self.model, self.history, NobodyWaits())  # type: ignore[arg-type]
+        self.generations = Generations(self.model, self.history, self.queue)  # type: ignore[arg-type]
         self.jobs = Jobs()
         self.catalog = FakeCatalog()
         self.model_jobs = FakeModelJobs(self.jobs, self.catalog)
-        self.pool = FakePool()
         self.prompts = PromptLibrary([PROMPTS])
         self.embedded = True
         self.why = "No Ollama answers at 127.0.0.1:11434, so the built-in runtime is used."
@@ -293,12 +355,14 @@ class FakeServices:
     def __enter__(self) -> FakeServices:
         self._thread.start()
         self.run(self.history.open())
+        self.run(self.cache.start())
         return self
 
     def __exit__(self, *_: object) -> None:
         async def down() -> None:
             await self.generations.stop(0.0)
             await self.jobs.stop()
+            await self.cache.close()
             await self.history.close()
 
         self.run(down())

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from app.core.errors import HostProtocolError, HostRefused, HostUnreachable, ModelLoadFailed
-from app.core.generation import Json
-from app.core.hosts import HostState, HostStatus
+from app.core.generation import Chunk, Json, Priority
+from app.core.hosts import HostAddress, HostState, HostStatus, HostWarning
+from app.core.ports import SystemClock
 from app.models.catalog import CatalogView
+from app.services.cached_answer import Origin
 from app.services.chat import Caller
 from app.services.jobs import JobHandle
 from app.services.model_jobs import MakeOffer
-from app.services.queueing.views import Eta
-from app.services.telemetry import Phase
-from tests.ui.fake_services import EMBEDDED, MIB, OLLAMA, FakeServices, Step, loaded, qwen, smollm2
+from app.services.queueing.views import Eta, QueueSnapshot, RunningRow, WaitingRow
+from app.services.response_cache import ResponseCache
+from app.services.telemetry import CacheDecision, Phase
+from tests.ui.fake_services import EMBEDDED, MIB, OLLAMA, USAGE, FakeServices, Step, loaded, qwen, smollm2
 
 Scene = Callable[[FakeServices], str]
 Q4 = "smollm2:135m-instruct-q4_K_M"
@@ -292,11 +298,159 @@ def models_refused(services: FakeServices) -> str:
     return "/models"
 
 
+# -- service --------------------------------------------------------------------------------------------------------
+
+
+def ticket(number: int, **changes: Any) -> WaitingRow:
+    """One that waits, as the queue tells it; every fifth is of the batch class."""
+    variants = ("smollm2:135m-instruct-q4_K_M", "smollm2:135m-instruct-q8_0", "qwen3:4b-instruct-2507-q4_k_m")
+    batch = number % 5 == 4
+    told: dict[str, Any] = {
+        "id": f"t{number}", "flow": "page 3f2a" if number % 3 else "local@127.0.0.1", "principal": "local",
+        "model": variants[number % 3], "priority": Priority.BATCH if batch else Priority.INTERACTIVE,
+        "position": number, "waited": 3.0 + number, "eta": Eta(2.0 * number, 1.4 * number, 3.1 * number),
+        "why": "1 in 10 turns is for batch work" if batch else "all slots of the hosts that have it are taken",
+    }  # fmt: skip
+    return WaitingRow(**{**told, **changes})
+
+
+def run_row(number: int, host: str, phase: str, **changes: Any) -> RunningRow:
+    told: dict[str, Any] = {
+        "id": f"r{number}", "flow": "page 3f2a", "principal": "local", "model": Q4, "priority": Priority.INTERACTIVE,
+        "host": host, "phase": phase, "since": 4.0 + number, "tokens": 37 if phase == "decode" else 0,
+    }  # fmt: skip
+    return RunningRow(**{**told, **changes})
+
+
+def _served(services: FakeServices, model: str, cache: str, status: str = "ok", reason: str = "") -> None:
+    trace = services.telemetry.trace()
+    trace.model, trace.endpoint, trace.cache = model, "chat", CacheDecision(cache, reason)
+    services.telemetry.begin(trace)
+    services.telemetry.finish(trace, status=status)
+
+
+def kept(services: FakeServices, *questions: str) -> None:
+    """Answers in the real cache, one a question; every second one of the larger variant."""
+    lines = (
+        Chunk(b'{"message":{"content":"Paris."},"done":false}', text="Paris."),
+        Chunk(b'{"done":true,"done_reason":"stop"}', done=True, done_reason="stop", usage=USAGE),
+    )
+    for number, question in enumerate(questions):
+        model = Q4 if number % 2 else Q4.replace("q4_K_M", "q8_0")
+        origin = Origin(model, f"digest {number % 2}", question=question)
+        services.run(services.cache.put(f"{number:064x}", lines, origin, seconds=2.9))
+
+
+def service_empty(services: FakeServices) -> str:
+    return "/service"
+
+
+def service(services: FakeServices) -> str:
+    """Two hosts, one of them with two slots; twelve wait, three run, the cache answers."""
+    services.pool.hosts = (
+        HostStatus(EMBEDDED, HostState.HEALTHY, "0.33.0", round_trip=0.0012, busy_slots=1, loaded=(Q4,)),
+        HostStatus(
+            replace(OLLAMA, name="bench", url="http://192.168.1.20:11434", slots=2), HostState.HEALTHY, "0.13.5",
+            round_trip=0.0087, busy_slots=2, loaded=("qwen3:4b-instruct-2507-q4_k_m",), added=True,
+            warnings=(HostWarning("Ollama 0.13.5 has a known hole that lets others read its memory; update it."),),
+        ),
+    )  # fmt: skip
+    running = (
+        run_row(1, "built-in", "decode"), run_row(2, "bench", "prefill", model="qwen3:4b-instruct-2507-q4_k_m"),
+        run_row(3, "bench", "loading", model="qwen3:4b-instruct-2507-q8_0"),
+    )  # fmt: skip
+    services.queue.view = QueueSnapshot(tuple(ticket(number) for number in range(1, 13)), running)
+    kept(services, "What is the capital of France?", "Explain what quantization does to a language model.")
+    for _ in range(3):
+        services.run(_hit(services))
+    for cache, reason in (("miss", ""), ("bypass", "not deterministic"), ("hit", ""), ("refresh", "")):
+        _served(services, Q4, cache, reason=reason)
+    _served(services, "qwen3:4b-instruct-2507-q4_k_m", "bypass", "cancelled", "not deterministic")
+    _served(services, "qwen3:4b-instruct-2507-q8_0", "miss", "host_unreachable")
+    return "/service"
+
+
+async def _hit(services: FakeServices) -> None:
+    services.cache.get(f"{0:064x}")
+
+
+def service_full(services: FakeServices) -> str:
+    """Sixty wait."""
+    service(services)
+    services.queue.view = replace(
+        services.queue.view, waiting=tuple(ticket(number) for number in range(1, 61)), paused=True
+    )
+    return "/service"
+
+
+def service_busy(services: FakeServices) -> str:
+    """Sixty wait, and every second the first one goes and another comes."""
+    service(services)
+    begun = time.monotonic()
+    running = services.queue.view.running
+
+    def snapshot() -> QueueSnapshot:
+        gone = int((time.monotonic() - begun) * 2)
+        rows = (ticket(gone + place, position=place) for place in range(1, 61))
+        return QueueSnapshot(tuple(rows), (run_row(gone, "built-in", "decode", tokens=gone), *running[1:]))
+
+    services.queue.snapshot = snapshot  # type: ignore[method-assign]
+    return "/service"
+
+
+def service_trouble(services: FakeServices) -> str:
+    """A host in each of the other states, an open breaker, a cache that is off."""
+    services.cache = ResponseCache(Path("/dev/null/cache"), 64 * MIB, SystemClock())
+    services.overview._cache = services.cache
+    services.run(services.cache.start())
+    named = ("away", "strange", "limited", "flaky", "leaving", "busy", "new")
+    places = [HostAddress(name, f"http://192.168.1.{number}:11434") for number, name in enumerate(named, start=30)]
+    services.pool.hosts = (
+        HostStatus(EMBEDDED, HostState.WARMING),
+        HostStatus(places[0], HostState.OFFLINE, error="connection refused", added=True),
+        HostStatus(places[1], HostState.MISCONFIGURED, error="answers with a web page instead of JSON"),
+        HostStatus(places[2], HostState.RATE_LIMITED, "0.33.0", round_trip=0.031, rests_until=time.monotonic() + 40),
+        HostStatus(places[3], HostState.HEALTHY, "0.33.0", round_trip=0.4, breaker="open",
+                   rests_until=time.monotonic() + 20),
+        HostStatus(places[4], HostState.HEALTHY, "0.33.0", round_trip=0.002, busy_slots=1, draining=True, loaded=(Q4,)),
+        HostStatus(places[5], HostState.BUSY, "0.1.30", round_trip=0.002,
+                   warnings=(HostWarning("Ollama 0.1.30 can be taken over by others; update it.", severe=True),)),
+        HostStatus(places[6], HostState.UNKNOWN),
+    )  # fmt: skip
+    services.queue.view = QueueSnapshot(
+        (ticket(1, eta=None, why="no host that has it answers"),), (run_row(1, "leaving", "decode"),)
+    )
+    return "/service"
+
+
+def cache(services: FakeServices) -> str:
+    service(services)
+    kept(services, *(f"{question} ({number})" for number in range(9) for question in CACHED))
+    return "/service?view=Cache"
+
+
+CACHED = (
+    "What is the capital of France?",
+    "Explain in three sentences what quantization does to a language model, and when it begins to hurt.",
+    "Write a Python function that returns the median of a list.",
+)
+
+
+def cache_empty(services: FakeServices) -> str:
+    return "/service?view=Cache"
+
+
+def cache_off(services: FakeServices) -> str:
+    service_trouble(services)
+    return "/service?view=Cache"
+
+
 SCENES: dict[str, Scene] = {
     scene.__name__: scene
     for scene in (
         empty, chat, streaming, queued, loading, error, load_error, stopped, hostile, missing, offline, no_models,
         being_made, first_start, models, models_made, models_failed, models_empty, models_offline, models_one,
-        models_jobs, models_refused, chat_pulling, first_pull,
+        models_jobs, models_refused, chat_pulling, first_pull, service_empty, service, service_full, service_busy,
+        service_trouble, cache, cache_empty, cache_off,
     )
 }  # fmt: skip

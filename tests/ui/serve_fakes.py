@@ -16,6 +16,8 @@ from pathlib import Path
 import streamlit as st
 import uvicorn
 
+from app.gateway.needs import Lifecycle
+from app.gateway.service_routes import service_routes
 from app.ui import access, assets, theme
 from tests.ui.fake_services import FakeServices, fake_services
 from tests.ui.scenes import SCENES
@@ -27,28 +29,30 @@ OPTIONS = {
 }  # fmt: skip
 
 
-def application(services: FakeServices) -> st.App:
+def application(services: FakeServices, lifecycle: Lifecycle) -> st.App:
     from streamlit import config
 
     for name, value in (OPTIONS | theme.options()).items():
         config.set_option(name, value)
     access.services = lambda: services  # type: ignore[assignment,return-value]
-    return st.App(SHELL, routes=assets.routes())
+    return st.App(SHELL, routes=[*assets.routes(), *service_routes(services, lifecycle)])  # type: ignore[arg-type]
 
 
 async def serve(scene: str, services: FakeServices) -> None:
+    lifecycle = Lifecycle()
     query = await asyncio.to_thread(SCENES[scene], services)
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", int(os.environ.get("SCENE_PORT", "0"))))
     listener.listen(64)
+    served = application(services, lifecycle)
     server = uvicorn.Server(
-        uvicorn.Config(application(services), log_level="warning", ws="websockets-sansio", timeout_graceful_shutdown=1)
+        uvicorn.Config(served, log_level="warning", ws="websockets-sansio", timeout_graceful_shutdown=1)
     )
 
     def end_with_parent() -> None:
         sys.stdin.read()
-        server.should_exit = True
+        lifecycle.draining = server.should_exit = True
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     print(f"http://127.0.0.1:{listener.getsockname()[1]}{query}", flush=True)

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.screenshots import served
 
@@ -90,3 +91,56 @@ def test_a_pull_is_found_again_after_a_reload_stopped_and_dismissed(page: Page, 
     page.locator(".lp-job").wait_for(state="detached")
     page.get_by_role("button", name="Get a model").click()
     page.get_by_label("Tag").wait_for()
+
+
+SECONDS = 30_000  # ms; a deadline, not a measurement
+LIVE_ROWS = ".lp-rows[data-lp=waiting] > li"
+MARK = "rows => { rows.forEach(row => { row.marked = row.dataset.key }); return rows[0].dataset.key }"
+KEPT = """rows => ({kept: rows.filter(row => row.marked === row.dataset.key).length,
+  strange: rows.filter(row => row.marked && row.marked !== row.dataset.key).length})"""
+WATCH_SHIFTS = """window.shifts = []
+new PerformanceObserver(list => list.getEntries().forEach(entry => shifts.push({value: entry.value,
+  who: entry.sources.map(source => source.node?.className ?? String(source.node?.nodeName))})))
+  .observe({type: "layout-shift", buffered: false})"""
+
+
+def test_sixty_that_wait_are_updated_without_a_new_element_or_a_shift(page: Page, serve: Serve) -> None:
+    page.goto(serve("service_busy"))
+    rows = page.locator(LIVE_ROWS)
+    expect(rows).to_have_count(60, timeout=SECONDS)
+    expect(page.get_by_text("Up to date", exact=True)).to_be_visible(timeout=SECONDS)
+    page.evaluate("document.fonts.ready")
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    page.evaluate(WATCH_SHIFTS)
+    first = rows.evaluate_all(MARK)
+    page.wait_for_function(  # ten have gone and ten have come: five seconds of updates
+        "first => Number(document.querySelector('.lp-rows[data-lp=waiting] > li').dataset.key.slice(1)) >= first + 10",
+        arg=int(first[1:]),
+    )
+    seen = rows.evaluate_all(KEPT)
+    assert 40 <= seen["kept"] <= 50 and seen["strange"] == 0
+    assert page.evaluate("shifts") == []
+
+
+def test_the_live_part_rests_unseen_says_that_it_lost_the_line_and_is_used_by_keyboard(
+    page: Page, serve: Serve
+) -> None:
+    page.goto(serve("service"))
+    connected = page.get_by_text("Up to date", exact=True)
+    expect(connected).to_be_visible(timeout=SECONDS)
+    hide = """hidden => { Object.defineProperty(document, "hidden", {value: hidden, configurable: true})
+      document.dispatchEvent(new Event("visibilitychange"))
+      return document.querySelector(".lp-service").__live.source === null }"""
+    assert page.evaluate(hide, True) is True
+    assert page.evaluate(hide, False) is False
+
+    page.context.set_offline(True)  # which cuts no stream that is there: that is done by hand
+    page.evaluate("{ const {source} = document.querySelector('.lp-service').__live; source.close(); source.onerror() }")
+    expect(page.get_by_text("The connection to Loupe is lost")).to_be_visible()
+    page.context.set_offline(False)
+    expect(connected).to_be_visible(timeout=SECONDS)
+
+    row = page.locator(LIVE_ROWS).nth(2)
+    row.get_by_role("button", name="Cancel").focus()
+    page.keyboard.press("Enter")
+    expect(row).to_have_class("lp-t lp-going", timeout=SECONDS)

@@ -1,0 +1,46 @@
+"""The dialogs of the Service screen: each names what is lost, and its button says the verb."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+
+import streamlit as st
+
+from app.ui import notices, service_actions
+from app.ui import view_models as vm
+from app.ui.state import service_state
+
+
+def show() -> None:
+    """Draws the dialog that the page's state names, if any."""
+    asked = service_state().confirming
+    if asked is None:
+        return
+    what, name = asked
+    told = vm.plain(name)
+    if what == "remove":
+        title, verb = f"Remove the host {told}?", "Remove"
+        lines = ["Nothing new is sent there. What it is answering now ends first. Its models stay where they are."]
+        work: Callable[[], bool] = lambda: service_actions.remove_host(name)  # noqa: E731
+    else:
+        title = f"Delete all cached answers of {told}?" if name else "Clear the cache?"
+        verb = "Delete" if name else "Clear"
+        whose = "Its cached answers are" if name else "All cached answers are"
+        lines = [f"{whose} deleted for good. The next time, the model answers anew. Chats keep what they show."]
+        work = lambda: service_actions.delete_answers(name)  # noqa: E731
+    st.dialog(title, width=480, on_dismiss=service_actions.close_dialog)(_confirm)(lines, verb, work)
+
+
+def _confirm(lines: list[str], verb: str, work: Callable[[], bool]) -> None:
+    st.html("".join(f'<p class="lp-told">{escape(line)}</p>' for line in lines))
+    problem = st.container()
+    with st.container(key="dialog-foot", horizontal=True, gap="xsmall"):
+        if st.button(verb, type="primary", key="confirm-go") and work():
+            service_actions.close_dialog()
+            st.rerun()
+        if st.button("Cancel", key="confirm-cancel"):
+            service_actions.close_dialog()
+            st.rerun()
+    with problem:
+        notices.show_at("dialog", service_state().notices)
