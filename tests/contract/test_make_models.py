@@ -17,7 +17,7 @@ from app.models.gguf_file import read_gguf
 from app.runtime.model_store import ModelStore
 from app.services.jobs import JobState
 from tests.creating import tiny
-from tests.faultproxy import Fault, faulty
+from tests.faultproxy import ResetPeer, faulty
 from tests.model_work import Work, working
 from tests.runtime_process import FP16, RuntimeProcess, install_recorded, runtime
 from tests.starter_cache import variant_gguf
@@ -163,9 +163,9 @@ async def test_a_line_that_breaks_while_the_file_is_sent_is_gone_through(
         work.go_on.clear()
         job = work.models.make("tiny:fp16", "Q5_K_M")
         await work.until(job, lambda view: view.detail.startswith(("Checking", "Quantizing")))
-        proxy.fault = Fault(then="reset")
+        broken = await proxy.add(ResetPeer())
         await work.until(job, lambda view: view.detail.startswith("Connection lost"))
-        proxy.fault = Fault()
+        await proxy.remove(broken)
         work.go_on.set()
         await work.done(job)
     assert abs(store.manifest(offer.name).size - offer.size) < 200
