@@ -11,7 +11,7 @@ from app.models.catalog import CatalogFamily, CatalogVariant, CatalogView
 from app.services.generations import Generation
 from app.ui import access, bridge
 from app.ui.model_words import chats
-from app.ui.state import chat_state, open_chat_id
+from app.ui.state import chat_state, open_chat_id, take_model_of_address
 
 FAVOURITE_BITS = 5.0  # what a new chat takes where nothing was chosen: near 5 bits most models lose little
 SMALL_MODEL_BITS = 8.5
@@ -66,6 +66,7 @@ class ChatView:
 def load() -> ChatView:
     """Read it all. Raises `ConversationNotFound` for an address that names none, and the store's errors."""
     services = access.services()
+    take_model_of_address()
     with st.skeleton(height=240):
         catalog = bridge.call(services.catalog.snapshot(stale_ok=True))
         rows = bridge.call(services.history.conversations(access.principal(), 200))

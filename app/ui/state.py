@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 S = TypeVar("S")
 CHAT_PARAMETER = "chat"
+MODEL_PARAMETER = "model"  # of the chat's address: a new chat with this model
 PAGE_OF_MESSAGES = 40
 PAGE_OF_ENTRIES = 20
 
@@ -97,6 +98,16 @@ def _of(key: str, kind: type[S]) -> S:
 def open_chat_id() -> str:
     """The conversation that the address names, "" for a new one."""
     return str(st.query_params.get(CHAT_PARAMETER, ""))
+
+
+def take_model_of_address() -> None:
+    """Begin a new chat with the model that the address names, and take it out of the address: a choice comes after."""
+    wanted = str(st.query_params.get(MODEL_PARAMETER, ""))
+    if wanted:
+        del st.query_params[MODEL_PARAMETER]
+        if not open_chat_id():
+            open_chat("")
+            chat_state().model = wanted
 
 
 def open_chat(conversation_id: str) -> None:

@@ -99,7 +99,7 @@ def test_from_no_model_to_two_quantizations_that_answer(where: str, tmp_path: Pa
     with HeldRegistry() as registry, loupe_without_models(where, tmp_path) as app:
         app.wait_ready("/healthz")  # not /readyz, which waits for a model
         page.goto(app.url)
-        page.get_by_role("button", name="Get a model").click(timeout=SECONDS)  # from the empty chat
+        page.get_by_role("link", name="Get a model").click(timeout=SECONDS)  # from the empty chat
         name = registry.stub.name(f"library/smollm2:{TAG}")
         pull(page, f"http://{name}")
         follow_the_pull(page, registry)
@@ -152,7 +152,7 @@ def make(page: Page) -> None:
 
 def chat_with(page: Page, app: Served, label: str) -> None:
     page.goto(f"{app.url}/models")
-    row(page, label).get_by_role("button", name="Chat").click(timeout=SECONDS)
+    row(page, label).get_by_role("link", name="Chat").click(timeout=SECONDS)
     chat = ChatPage(page, app.url)
     expect(chat.composer).to_be_enabled(timeout=SECONDS)
     expect(page.locator(".st-key-variant")).to_contain_text(label, timeout=SECONDS)

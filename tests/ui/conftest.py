@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from app.ui import access
 from tests.ui.fake_services import FakeServices, fake_services
 
-SCREENS = Path(__file__).parents[2] / "app" / "ui" / "screens"
+SHELL = Path(__file__).parents[2] / "app" / "ui" / "shell.py"
 
 
 @pytest.fixture
@@ -26,7 +26,9 @@ def open_screen(services: FakeServices) -> Callable[..., AppTest]:
     """Run a screen once; keyword arguments are the address's parameters."""
 
     def run(name: str, **query: str) -> AppTest:
-        page = AppTest.from_file(str(SCREENS / f"{name}.py"), default_timeout=20)
+        page = AppTest.from_file(str(SHELL), default_timeout=20)
+        if name != "chat":  # which is where one arrives
+            page.switch_page(f"screens/{name}.py")
         for key, value in query.items():
             page.query_params[key] = value
         return page.run()

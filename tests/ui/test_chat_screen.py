@@ -276,7 +276,13 @@ def test_an_ollama_without_models_leads_to_where_one_gets_them(services: FakeSer
     services.catalog.view = CatalogView((), services.pool.hosts)
     page = calm(open_screen("chat"))
     assert "Ollama answers, but has no models" in text_of(page)
-    assert "Get a model" in labels_of(page)
+    assert [link.proto.page for link in page.get("page_link")] == ["models"]
+
+
+def test_an_address_with_a_model_begins_a_new_chat_with_it(open_screen: Open) -> None:
+    page = calm(open_screen("chat", model="smollm2:135m-instruct-q2_K"))
+    assert "83.0 MiB at 4.85 bpw" in text_of(page)  # of the one that answers
+    assert "model" not in page.query_params
 
 
 def test_a_first_model_that_is_being_pulled_is_said_to_be_on_its_way(services: FakeServices, open_screen: Open) -> None:

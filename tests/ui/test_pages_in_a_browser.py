@@ -61,7 +61,7 @@ def test_an_answer_is_shown_copied_and_switched_without_asking_other_machines(pa
 
 def test_a_variant_on_the_models_screen_opens_a_chat_with_it(page: Page, serve: Serve) -> None:
     page.goto(serve("models"))
-    page.locator('[class*="st-key-variant-smollm2"]', has_text="Q6_K").get_by_role("button", name="Chat").click()
+    page.locator('[class*="st-key-variant-smollm2"]', has_text="Q6_K").get_by_role("link", name="Chat").click()
     page.locator(".st-key-variant button", has_text="Q6_K").wait_for()
 
 
@@ -89,7 +89,7 @@ def test_a_pull_is_found_again_after_a_reload_stopped_and_dismissed(page: Page, 
     page.get_by_role("button", name="Resume", exact=True).wait_for()
     page.get_by_role("button", name="Dismiss", exact=True).click()
     page.locator(".lp-job").wait_for(state="detached")
-    page.get_by_role("button", name="Get a model").click()
+    page.get_by_role("link", name="Get a model").click()
     page.get_by_label("Tag").wait_for()
 
 

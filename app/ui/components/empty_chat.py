@@ -66,8 +66,8 @@ def no_models(catalog: CatalogView) -> None:
         f'<div class="lp-hello"><h1>No model yet</h1><p>{where} answers, but has no models. Get one, and ask here as '
         "soon as it is there.</p></div>"
     )
-    if st.button("Get a model", type="primary", key="get-first"):
-        st.switch_page("screens/models.py")
+    with st.container(key="get-first", width="content"):
+        st.page_link("screens/models.py", label="Get a model")
 
 
 def no_host(catalog: CatalogView) -> None:

@@ -15,7 +15,7 @@ from app.ui import view_models as vm
 from app.ui.components import second_variant
 from app.ui.components.glossary import explained
 from app.ui.components.host_strip import LOOK_SECONDS
-from app.ui.state import chat_state, models_state, open_chat
+from app.ui.state import MODEL_PARAMETER, models_state
 
 LOAD_SECONDS = 600.0  # a large model from a slow disk
 
@@ -88,10 +88,10 @@ def _buttons(variant: CatalogVariant) -> None:
         what.capitalize(), type="tertiary", key=f"{what}-{variant.name}", disabled=models_state().pending is not None,
         on_click=_intend, args=(what, variant.name),
     )  # fmt: skip
-    if st.button("Chat", type="tertiary", key=f"chat-{variant.name}", help="A new chat with this variant"):
-        open_chat("")
-        chat_state().model = variant.name
-        st.switch_page("screens/chat.py")
+    # A link, which the browser follows itself. Turned by the server (`st.switch_page`) a page can end up empty: a
+    # redraw that the browser asked of this page in the same moment is answered as this page, after the other one.
+    with st.container(key=f"chat-{variant.name}", width="content"):
+        st.page_link("screens/chat.py", label="Chat", query_params={MODEL_PARAMETER: variant.name})
     if st.button(
         "Delete", type="tertiary", key=f"delete-{variant.name}", icon=":material/delete:", help="Delete this variant",
         on_click=model_actions.ask_to_delete, args=(variant.name,),
