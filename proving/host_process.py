@@ -38,6 +38,17 @@ class HostProcess:
             self._process.send_signal(signal.SIGKILL)
             await self._process.wait()
 
+    def stop(self) -> None:
+        """SIGSTOP: it keeps its connections and says nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(number)
+
 
 @asynccontextmanager
 async def host_process(address: str, *words: str) -> AsyncIterator[HostProcess]:

@@ -47,6 +47,11 @@ class Loupe:
         return self.services.queue.waiting
 
 
+def quiet() -> None:
+    """The log of what is under trial says nothing that the trial does not."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Any:
@@ -64,7 +69,7 @@ async def loupe(
     `hosts` are addresses, or whole words of LOUPE_HOSTS. `wrap` puts a control's middleware around everything,
     `prepare` may change parts before they start; further words are settings.
     """
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    quiet()
     words = [word if "=" in word else f"host{number}={word}" for number, word in enumerate(hosts)]
     chosen = Settings(data=folder / "data", port=0, hosts=",".join(words), starter=False, **settings)
     chosen.data.mkdir(mode=0o700, exist_ok=True)
