@@ -84,6 +84,7 @@ class WatchedHost:
         self._busy_until = self.limited_until = self._listed_at = float("-inf")
         self._wake = asyncio.Event()
         self._listing = asyncio.Lock()
+        self._lister: asyncio.Task[None] | None = None
 
     @property
     def name(self) -> str:
@@ -207,14 +208,18 @@ class WatchedHost:
     async def watch(self) -> None:
         """Check for ever: every 5 s, each second while away."""
         loop = asyncio.get_running_loop()
-        while True:
-            began = loop.time()
-            await self._look()
-            period = CHECK_SECONDS if self.up else RECOVERY_SECONDS
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(began + period * random.uniform(EARLIEST, 1.0)):
-                    await self._wake.wait()
-            self._wake.clear()
+        try:
+            while True:
+                began = loop.time()
+                await self._look()
+                period = CHECK_SECONDS if self.up else RECOVERY_SECONDS
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(began + period * random.uniform(EARLIEST, 1.0)):
+                        await self._wake.wait()
+                self._wake.clear()
+        finally:
+            if self._lister is not None:
+                self._lister.cancel()
 
     def look_again(self) -> None:
         """Check at once instead of at the next turn, lists included."""
@@ -251,19 +256,22 @@ class WatchedHost:
     async def _look(self) -> None:
         try:
             await self.check()
-            if self.up:
-                await self._list()
+        except Exception:
+            log.exception("health check broke", host=self.name)
+        if self.up and self.list_age >= LIST_SECONDS and (self._lister is None or self._lister.done()):
+            self._lister = asyncio.create_task(self._list(), name=f"lists of {self.name}")
+
+    async def _list(self) -> None:
+        """Beside the checks: a long list, or a host that stalls over it, holds none of them up."""
+        try:
+            await self.refresh()
+            await self.refresh_loaded()
         except HostError as error:
             log.warning("host list failed", host=self.name, error=str(error))
             if isinstance(error, HostRefused) and error.status in KEY_REFUSED:
                 self._set(HostState.MISCONFIGURED, _told(error))
         except Exception:
-            log.exception("health check broke", host=self.name)
-
-    async def _list(self) -> None:
-        if self.list_age >= LIST_SECONDS:
-            await self.refresh()
-            await self.refresh_loaded()
+            log.exception("host list broke", host=self.name)
 
     def _passed(self, rise: int) -> None:
         self._failures, self._passes, self.suspect = 0, self._passes + 1, False

@@ -60,7 +60,14 @@ async def _deaths(run: Run, trials: int) -> None:
     """On a virtual loop: the fault comes and goes at random moments between checks."""
     backend = Dying()
     host = WatchedHost(backend, LoopClock(), lambda: None)
-    watching = asyncio.create_task(host.watch())
+    await host.check()
+    with _clocks(run, 1.0):
+        watching = asyncio.create_task(host.watch())
+        await _die_and_return(run, backend, host, trials)
+        watching.cancel()
+
+
+async def _die_and_return(run: Run, backend: Dying, host: WatchedHost, trials: int) -> None:
     loop = asyncio.get_running_loop()
     for number in range(trials):
         name = list(FAULTS)[number % len(FAULTS)]
@@ -76,7 +83,6 @@ async def _deaths(run: Run, trials: int) -> None:
         back = await _when(lambda: host.up, began)
         run.measure(BACK_VIRTUAL, back)
         run.trial(back <= BACK, f"{name}: used again after {back:.1f} s")
-    watching.cancel()
 
 
 async def _when(check: Callable[[], bool], began: float) -> float:
@@ -94,9 +100,7 @@ def _clocks(run: Run, scale: float) -> Iterator[None]:
     look, report = WatchedHost._look, WatchedHost.report
 
     async def blind(host: WatchedHost) -> None:
-        """Looks once, so that the host is known, and never again."""
-        if host.state == "unknown":
-            await look(host)
+        """Never looks again."""
 
     for name, value in before.items():
         setattr(watched_host, name, value * scale)
@@ -119,10 +123,14 @@ async def _on_sockets(run: Run, folder: Path, scale: float, trials: int) -> None
         host_process("127.0.11.3", "--pieces", "a ,b ") as two,
         loupe(folder, [f"one={one.url}", f"two={two.url}"]) as product,
     ):
-        for _ in range(trials):
-            await until(lambda: len(product.services.pool.seats()) == 2, 20, "both hosts")
-            await _stopped(run, product, one, scale)
-            await _killed(run, product, {"one": one, "two": two})
+        seats, look = product.services.pool.seats, product.services.pool.look_again
+        await until(lambda: len(seats()) == 2, 20, "both hosts")
+        with _clocks(run, scale):
+            look()  # ends the pauses that are longer
+            for _ in range(trials):
+                await until(lambda: len(seats()) == 2, 20, "both hosts")
+                await _stopped(run, product, one, scale)
+                await _killed(run, product, {"one": one, "two": two})
 
 
 async def _stopped(run: Run, product: Loupe, host: HostProcess, scale: float) -> None:
@@ -164,7 +172,7 @@ def dead_hosts_are_noticed(run: Run) -> None:
     """F01, F02, F03 on a fake clock at random moments; F05 and F01 on sockets, five times as fast in the short form."""
     quiet()
     scale = 0.2 if run.short or run.off else 1.0
-    with _clocks(run, 1.0), asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(_deaths(run, run.scale(short=30, full=1000)))
-    with _clocks(run, scale), asyncio.Runner() as runner:
+    with asyncio.Runner() as runner:
         runner.run(_on_sockets(run, run.folder, scale, run.scale(short=1, full=10)))
