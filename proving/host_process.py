@@ -14,18 +14,22 @@ from benchmarks.harness import ROOT
 
 
 class HostProcess:
-    """`proving.raw_host` with these words; after `kill` it comes back on the same address and port."""
+    """`proving.raw_host` with these words; after `kill` it comes back on the same address and port.
 
-    def __init__(self, address: str, *words: str) -> None:
-        self._address, self._words = address, words
+    `prefix`: words before the command, such as those of a network namespace.
+    """
+
+    def __init__(self, address: str, *words: str, prefix: tuple[str, ...] = ()) -> None:
+        self._address, self._words, self._prefix = address, words, prefix
         self._process: asyncio.subprocess.Process | None = None
         self.url = ""
 
     async def start(self) -> None:
         port = urlsplit(self.url).port or 0
-        words = ["-m", "proving.raw_host", "--address", self._address, "--port", str(port), *self._words]
+        start = [*self._prefix, sys.executable, "-m", "proving.raw_host"]
+        words = ["--address", self._address, "--port", str(port), *self._words]
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, *words, cwd=ROOT, stdout=asyncio.subprocess.PIPE, env={"PATH": os.environ.get("PATH", "")}
+            *start, *words, cwd=ROOT, stdout=asyncio.subprocess.PIPE, env={"PATH": os.environ.get("PATH", "")}
         )
         told = await self._process.stdout.readline() if self._process.stdout else b""
         self.url = told.decode().strip()
@@ -51,8 +55,8 @@ class HostProcess:
 
 
 @asynccontextmanager
-async def host_process(address: str, *words: str) -> AsyncIterator[HostProcess]:
-    host = HostProcess(address, *words)
+async def host_process(address: str, *words: str, prefix: tuple[str, ...] = ()) -> AsyncIterator[HostProcess]:
+    host = HostProcess(address, *words, prefix=prefix)
     await host.start()
     try:
         yield host

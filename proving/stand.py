@@ -119,6 +119,30 @@ async def takes(check: Callable[[], Any], seconds: float) -> float:
         return float("inf")
 
 
+@dataclass(slots=True)
+class Lag:
+    """How long this process was not given the CPU when it was due, at worst: no timer can fire in that time."""
+
+    worst: float = 0.0
+
+
+@contextlib.asynccontextmanager
+async def watching_lag() -> AsyncIterator[Lag]:
+    lag = Lag()
+
+    async def watch() -> None:
+        while True:
+            due = time.monotonic() + 0.02
+            await asyncio.sleep(0.02)
+            lag.worst = max(lag.worst, time.monotonic() - due)
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield lag
+    finally:
+        watching.cancel()
+
+
 def chat(text: str = QUESTION, *, model: str = MODEL, stream: bool = True, **options: Any) -> dict[str, Any]:
     """The body of a chat request."""
     messages = [{"role": "user", "content": text}]
