@@ -211,6 +211,7 @@ class NoHealthyHost(LoupeError):
     status = 503
     code = "no_healthy_host"
     retryable = True
+    retry_after = 5.0  # a host that is back is used within that
 
     def __init__(self, reasons: dict[str, str]) -> None:
         told = "; ".join(f"{name}: {why}" for name, why in reasons.items()) or "none is configured"

@@ -93,7 +93,7 @@ class ChatService:
         await self._pool.resolve(model)
         async with self._queue.enter(_asks(caller, caller.trace, model)) as ticket:
             with caller.trace.span("queue"):
-                _say_queued(caller.trace, ticket)
+                self._say_queued(caller.trace, ticket)
                 lease = await ticket.admitted()
             caller.trace.host = lease.address.name
             try:
@@ -198,7 +198,7 @@ class ChatService:
             return
         async with self._queue.enter(_asks(caller, trace, request.model, request)) as ticket:
             with trace.span("queue"):
-                _say_queued(trace, ticket)
+                self._say_queued(trace, ticket)
                 lease = await ticket.admitted()
             attempts = self._with_failover(request, ticket, lease, trace)
             async with aclosing(attempts), aclosing(ticket.reading(attempts)) as chunks:
@@ -208,6 +208,16 @@ class ChatService:
                     yield chunk
         if request.is_load_or_unload:
             self._pool.look_again()
+
+    def _say_queued(self, trace: Trace, ticket: Ticket) -> None:
+        """What the queue is doing with it; held while no host can be used, but one could a moment ago."""
+
+        def phase() -> Phase:
+            if not ticket.position:
+                return Phase("connect")
+            return Phase("held" if self._pool.outage else "queued", ticket.position, ticket.eta)
+
+        trace.enter(phase)
 
     # Layer 3: failover
 
@@ -236,14 +246,16 @@ class ChatService:
         if not may_go_elsewhere(error):
             return False
         other = self._pool.has_other(lease.model, lease.address.name)
-        return (other or may_go_back(error)) and self._budget.spend()
+        return (other or may_go_back(error) or self._pool.outage is not None) and self._budget.spend()
 
     async def _next_lease(self, ticket: Ticket, lease: Lease, trace: Trace) -> Lease:
-        """A slot on another host, waiting for it if need be; on the same one where there is no other."""
-        if lease.move() or not self._pool.has_other(lease.model, lease.address.name):
+        """A slot on another host, waiting for it if need be; on the same one where there is no other. In a short outage
+        whichever comes back."""
+        other = self._pool.has_other(lease.model, lease.address.name)
+        if lease.move() or not (other or self._pool.outage):
             return lease
         with trace.span("queue", again=True):
-            _say_queued(trace, ticket)
+            self._say_queued(trace, ticket)
             return await ticket.elsewhere(lease.address.name)
 
     # Layer 4: attempt
@@ -274,10 +286,6 @@ class ChatService:
             trace.add_span("host", began, trace.elapsed, host=host, attempt=attempt, outcome=outcome)
             if usage is not None and first is not None:
                 trace.add_host_spans(usage, began, first)
-
-
-def _say_queued(trace: Trace, ticket: Ticket) -> None:
-    trace.enter(lambda: Phase("queued", ticket.position, ticket.eta) if ticket.position else Phase("connect"))
 
 
 def _asks(caller: Caller, trace: Trace, model: str, request: GenerationRequest | None = None) -> Ask:

@@ -25,9 +25,10 @@ Attribute = str | int | float | bool
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """What a request is doing now. `name` is one of: new, cache, queued, connect, loading, prefill, decode, done.
+    """What a request is doing now. `name` is one of: new, cache, queued, held, connect, loading, prefill, decode, done.
 
-    `position` counts from 1; `eta` is None where nothing has been measured yet. Both only while queued.
+    Held: queued, and no model host answers, but one did a moment ago. `position` counts from 1; `eta` is None where
+    nothing has been measured yet. Both only while queued.
     """
 
     name: str

@@ -148,6 +148,7 @@ def waiting(phase: str, variant: str, position: int | None = None, eta: tuple[fl
         words = f"{place} in the queue" if position else "waiting in the queue"
         return words + (f", begins in {between(*eta)}" if eta is not None else "")
     return {
+        "held": "no model host answers; waiting a moment for one to come back",
         "cache": "looking in the cache",
         "loading": f"loading {variant}…",
         "prefill": "reading the prompt…",

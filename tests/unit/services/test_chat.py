@@ -553,3 +553,88 @@ async def test_closing_the_service_tells_those_who_wait(rig):
     for task in (shared, queued):
         with pytest.raises(Draining):
             await task
+
+
+# Hosts that are lost
+
+
+async def test_a_request_without_a_byte_leaves_a_host_that_is_lost(two):
+    two.hosts[0].enqueue(asyncio.Event())  # it says nothing for ever
+    asking = two.ask(chat())
+    await settle()
+    assert two.hosts[0].running == 1
+    two.pool._hosts[0].report(REFUSED)
+    assert await asyncio.wait_for(asking, 5) == "Paris."
+    assert (len(two.hosts[0].requests), len(two.hosts[1].requests)) == (1, 1)
+
+
+async def test_an_answer_that_has_begun_stays_where_it_is(two):
+    gate = asyncio.Event()
+    two.hosts[0].enqueue(chunk("Par"), gate, *answer("is"))
+    asking = two.ask(chat())
+    await settle()
+    two.pool._hosts[0].report(REFUSED)
+    gate.set()
+    assert await asyncio.wait_for(asking, 5) == "Paris"
+    assert two.hosts[1].requests == []
+
+
+async def test_without_another_host_a_request_waits_for_the_lost_one(rig):
+    gate = asyncio.Event()
+    rig.hosts[0].enqueue(gate, *answer("Paris"))
+    asking = rig.ask(chat())
+    await settle()
+    rig.pool._hosts[0].report(REFUSED)
+    await settle()
+    assert not asking.done()
+    gate.set()
+    assert await asyncio.wait_for(asking, 5) == "Paris"
+
+
+@pytest.fixture
+async def held(tmp_path) -> AsyncIterator[Rig]:
+    rig = await rig_of(tmp_path, FakeBackend(), outage=5.0)
+    yield rig
+    assert (rig.busy, rig.queue.running, rig.queue.waiting) == (0, 0, 0), "something still holds a slot"
+    await end(rig)
+
+
+async def lose(rig: Rig) -> None:
+    rig.hosts[0].down = REFUSED
+    rig.pool._hosts[0].report(REFUSED)
+    await settle()
+
+
+async def test_those_who_wait_go_on_when_the_host_is_back_in_time(held):
+    await lose(held)
+    caller = held.caller()
+    asking = held.ask(chat(), caller)
+    await settle()
+    assert caller.trace.phase.name == "held"
+    held.hosts[0].down = None
+    for _ in range(2):
+        await held.pool._hosts[0].check()
+    assert await asyncio.wait_for(asking, 5) == "Paris."
+
+
+async def test_those_who_wait_are_refused_when_the_host_stays_away(held):
+    await lose(held)
+    asking = held.ask(chat())
+    await settle()
+    held.clock.advance(5)
+    held.pool.changed()
+    with pytest.raises(NoHealthyHost, match="refused"):
+        await asyncio.wait_for(asking, 5)
+    assert held.asked == 0
+
+
+async def test_a_request_that_met_the_loss_is_held_as_well(held):
+    held.hosts[0].enqueue(REFUSED)
+    asking = held.ask(chat())
+    held.hosts[0].down = REFUSED
+    await settle()
+    assert held.queue.waiting == 1
+    held.hosts[0].down = None
+    for _ in range(2):
+        await held.pool._hosts[0].check()
+    assert await asyncio.wait_for(asking, 5) == "Paris."

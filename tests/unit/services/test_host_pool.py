@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from app.core.errors import HostProtocolError, HostRefused, HostUnreachable, HostWarming, ModelNotFound, NoHealthyHost
+from app.core.errors import (
+    HostProtocolError,
+    HostRefused,
+    HostsRateLimited,
+    HostTimeout,
+    HostUnreachable,
+    HostWarming,
+    ModelNotFound,
+    ModelNotLocal,
+    NoHealthyHost,
+)
 from app.core.hosts import HostState
 from app.services.host_pool import HostPool
 from app.services.watched_host import WatchedHost, canonical
@@ -279,3 +290,164 @@ async def test_content_is_gone_when_the_last_host_that_had_it_has_it_no_more(clo
     two.model_list = [model_info(digest="e" * 64)]
     await pool.tags()
     assert gone == [DIGEST]
+
+
+# Hosts that say later, stall, or are lost for a moment
+
+
+async def test_a_host_that_said_when_to_come_back_is_left_alone_until_then(clock):
+    pool = await started(FakeBackend("one", slots=9), FakeBackend("two", slots=9), clock=clock)
+    pool._hosts[0].report(HostRefused("one", 429, "later", retry_after=20.0))
+    assert pool.statuses()[0].state is HostState.RATE_LIMITED
+    assert pool.statuses()[0].rests_until == clock.monotonic() + 20
+    assert {pool.reserve(MODEL).address.name for _ in range(5)} == {"two"}
+    pool._hosts[1].report(HostRefused("two", 429, "later"))
+    assert pool.reserve(MODEL) is None, "half a minute is waited for"
+    clock.advance(5)
+    assert pool.reserve(MODEL).address.name == "two", "five seconds where it named no time"
+    await pool.stop()
+
+
+async def test_a_long_rate_limit_of_all_hosts_is_told_instead_of_waited_for(clock):
+    pool = await started(FakeBackend("one"), clock=clock)
+    pool._hosts[0].report(HostRefused("one", 429, "later", retry_after=90.0))
+    with pytest.raises(HostsRateLimited) as caught:
+        pool.reserve(MODEL)
+    assert (caught.value.status, caught.value.retry_after) == (429, 90.0)
+    await pool.stop()
+
+
+async def test_a_host_that_let_a_request_down_must_pass_a_check_before_others_are_passed_over_for_it(clock):
+    one, two = FakeBackend("one", slots=9), FakeBackend("two", slots=9)
+    pool = await started(one, two, clock=clock)
+    pool._hosts[0].report(HostTimeout("one", "stall", 60))
+    assert {pool.reserve(MODEL).address.name for _ in range(3)} == {"two"}
+    await pool._hosts[0].check()
+    assert pool.reserve(MODEL).address.name == "one"
+    pool._hosts[0].report(HostTimeout("one", "stall", 60))
+    one.down = HostTimeout("one", "health check", 2)
+    await pool._hosts[0].check()
+    assert pool.statuses()[0].state is HostState.OFFLINE, "a request and a check failed: no need for three checks"
+    await pool.stop()
+
+
+async def test_those_who_wait_are_held_while_the_hosts_of_their_model_are_lost_for_a_moment(clock):
+    one, two = FakeBackend("one"), FakeBackend("two", models=[model_info("b:1")])
+    pool = await started(one, two, clock=clock, outage=5.0)
+    one.down = REFUSED
+    pool._hosts[0].report(REFUSED)
+    assert pool.reserve(MODEL) is None
+    assert pool.outage is None, "the other host can be used"
+    assert (await pool.resolve(MODEL)).host == ""
+    two.down = REFUSED
+    pool._hosts[1].report(REFUSED)
+    assert pool.outage.until == clock.monotonic() + 5
+    assert pool.outage.reasons.keys() == {"one", "two"}
+    clock.advance(5)
+    with pytest.raises(NoHealthyHost, match="connection refused"):
+        pool.reserve(MODEL)
+    assert pool.outage is None
+    await pool.stop()
+
+
+async def test_a_model_whose_only_host_is_away_is_not_said_to_be_missing(clock):
+    one, two = FakeBackend("one"), FakeBackend("two", models=[model_info("b:1")])
+    pool = await started(one, two, clock=clock)
+    one.down = REFUSED
+    pool._hosts[0].report(REFUSED)
+    with pytest.raises(NoHealthyHost, match="connection refused"):
+        await pool.resolve(MODEL)
+    with pytest.raises(ModelNotFound):
+        await pool.resolve("nowhere:1")
+    await pool.stop()
+
+
+async def test_a_drained_host_takes_nothing_new_and_says_so(clock):
+    pool = await started(FakeBackend("one", slots=2), clock=clock, outage=5.0)
+    lease = pool.reserve(MODEL)
+    pool.drain("one")
+    with pytest.raises(NoHealthyHost, match="drained"):
+        pool.reserve(MODEL)
+    assert pool.statuses()[0].draining
+    assert pool.outage is None
+    lease.release()
+    pool.drain("one", draining=False)
+    assert pool.reserve(MODEL) is not None
+    await pool.stop()
+
+
+async def test_a_host_that_refuses_the_key_is_misconfigured_even_where_only_the_lists_want_one(clock):
+    class Locked(FakeBackend):
+        async def models(self):
+            raise HostRefused("one", 401, "unauthorized")
+
+    pool = await started(Locked("one"), clock=clock)
+    assert pool.statuses()[0].state is HostState.MISCONFIGURED
+    assert "key" in pool.statuses()[0].error
+    for _ in range(3):
+        await pool._hosts[0].check()
+    assert pool.statuses()[0].state is HostState.MISCONFIGURED, "it comes and goes"
+    await pool.stop()
+
+
+async def test_models_that_their_host_does_not_run_are_used_only_where_that_is_allowed(clock):
+    far = replace(model_info("far:1b"), remote_host="https://ollama.com")
+    pool = await started(FakeBackend("one", models=[far]), clock=clock)
+    for name in ("far:1b", "anything:cloud", "gpt-oss:120b-cloud"):
+        with pytest.raises(ModelNotLocal, match="LOUPE_REMOTE_MODELS"):
+            await pool.resolve(name)
+        with pytest.raises(ModelNotLocal):
+            pool.reserve(name)
+    await pool.stop()
+    two = await started(
+        FakeBackend("one", models=[far]), FakeBackend("two", models=[model_info("far:1b")]), clock=clock
+    )
+    assert two.reserve("far:1b").address.name == "two", "another host runs it itself"
+    await two.stop()
+    allowed = await started(FakeBackend("one", models=[far]), clock=clock, remote=True)
+    assert allowed.reserve("far:1b") is not None
+    await allowed.stop()
+
+
+async def test_the_round_trip_is_smoothed(clock):
+    backend = FakeBackend()
+    host = watched(backend, clock)
+    took = iter((0.1, 0.9))
+
+    async def version():
+        clock.advance(next(took))
+        return "0.33.0", ""
+
+    backend.version = version
+    await host.check()
+    assert host.round_trip == pytest.approx(0.1)
+    await host.check()
+    assert host.round_trip == pytest.approx(0.2)
+
+
+async def test_a_host_that_stalls_over_its_lists_is_checked_all_the_same(clock):
+    class Slow(FakeBackend):
+        async def models(self):
+            await asyncio.Event().wait()
+
+    backend = Slow("one")
+    pool = await started(backend, clock=clock)
+    before = backend.checks
+    pool.look_again()
+    await settle()
+    assert backend.checks > before
+    await pool.stop()
+
+
+async def test_hosts_come_and_go_while_the_pool_runs(clock):
+    one, two = FakeBackend("one"), FakeBackend("two", models=[model_info("b:1")])
+    pool = await started(one, clock=clock)
+    status = await pool.add(two)
+    assert (status.state, status.added) == (HostState.HEALTHY, True)
+    await settle()
+    assert pool.reserve("b:1").address.name == "two"
+    await pool.remove("two")
+    assert two.closed
+    with pytest.raises(ModelNotFound):
+        pool.reserve("b:1")
+    await pool.stop()
