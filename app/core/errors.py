@@ -95,10 +95,9 @@ class ModelNotLocal(NotAllowed):
     code = "model_not_local"
 
     def __init__(self, model: str, where: str = "") -> None:
-        super().__init__(
-            f"{model} does not run on your machines but {f'at {where}' if where else 'in the cloud'}, and would send "
-            "your words there; take a model that is installed, or allow it with LOUPE_REMOTE_MODELS=on"
-        )
+        place = f"at {where}" if where else "in the cloud"
+        why = f"{model} does not run on your machines but {place}, and would send your words there"
+        super().__init__(f"{why}; take a model that is installed, or allow it with LOUPE_REMOTE_MODELS=on")
         self.model, self.where = model, where
 
 
@@ -291,10 +290,8 @@ class HostRefused(HostError):
 
     code = "host_refused"
 
-    def __init__(
-        self, host: str, status: int, message: str, body: bytes = b"", retry_after: float | None = None
-    ) -> None:
-        super().__init__(host, message)
+    def __init__(self, host: str, status: int, text: str, body: bytes = b"", retry_after: float | None = None) -> None:
+        super().__init__(host, text)
         self.status, self.body, self.retry_after = status, body, retry_after
 
     @property
@@ -341,11 +338,11 @@ class ModelKeepsCrashing(LoupeError):
     retryable = True
 
     def __init__(self, model: str, crashes: int, within: float, reason: str, retry_after: float) -> None:
-        super().__init__(
-            f"{model} crashed {crashes} times within {within / 60:g} minutes ({reason}) and is not started again for "
-            f"{retry_after:.0f} s; another quantization or a shorter context may do, and unloading it or pulling it "
-            "anew gives it another chance at once"
+        told = f"{model} crashed {crashes} times within {within / 60:g} minutes ({reason})"
+        advice = (
+            "another quantization or a shorter context may do, and unloading it or pulling it anew gives it another"
         )
+        super().__init__(f"{told} and is not started again for {retry_after:.0f} s; {advice} chance at once")
         self.model, self.reason, self.retry_after = model, reason, retry_after
 
 
