@@ -72,7 +72,7 @@ async def loupe(
     quiet()
     words = [word if "=" in word else f"host{number}={word}" for number, word in enumerate(hosts)]
     chosen = Settings(data=folder / "data", port=0, hosts=",".join(words), starter=False, **settings)
-    chosen.data.mkdir(mode=0o700, exist_ok=True)
+    chosen.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     services = build(chosen, clock)
     if prepare is not None:
         prepare(services)
