@@ -32,12 +32,19 @@ class Stall(AssertionError):
 
 def gguf(data: bytes) -> None:
     """A file is read, or refused with the one error; its facts and the memory it would take follow from it."""
+    _FILE.write_bytes(data)
+    try:
+        _read_gguf(len(data))
+    finally:
+        _FILE.unlink()
+
+
+def _read_gguf(size: int) -> None:
     from app.core.errors import ModelFileDamaged
     from app.models.gguf_file import read_gguf
     from app.models.memory_facts import facts_of_file
     from app.models.memory_fit import predict
 
-    _FILE.write_bytes(data)
     try:
         model = read_gguf(_FILE)
         for key in model.metadata:
@@ -47,9 +54,9 @@ def gguf(data: bytes) -> None:
         assert error.why
         return
     for tensor in model.tensors:
-        assert model.data_offset <= tensor.offset <= tensor.offset + tensor.nbytes <= len(data)
+        assert model.data_offset <= tensor.offset <= tensor.offset + tensor.nbytes <= size
     assert model.bits_per_weight >= 0
-    assert len(model.architecture) <= len(data)
+    assert len(model.architecture) <= size
     predict(facts_of_file(model), context=4096)
 
 
@@ -181,13 +188,10 @@ def main() -> int:
     parser.add_argument("--corpus", type=Path, help="a folder for what was found; it is made")
     parser.add_argument("--replay", type=Path, metavar="FOLDER")
     options = parser.parse_args()
-    try:
-        if options.replay is not None:
-            return replay(options.target, options.replay)
-        fuzz(options.target, options.seconds, options.corpus or FOLDER / f"corpus-{options.target}")
-        return 0
-    finally:
-        _FILE.unlink(missing_ok=True)
+    if options.replay is not None:
+        return replay(options.target, options.replay)
+    fuzz(options.target, options.seconds, options.corpus or FOLDER / f"corpus-{options.target}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -161,7 +161,9 @@ def test_a_form_is_passed_in_the_way_of_each_kind_of_request():
         "type": "json_schema",
         "json_schema": {"name": "schema", "schema": schema},
     }
-    assert completion_request("x", Sampling(), 64, schema)["json_schema"] == schema
+    assert "root" in str(completion_request("x", Sampling(), 64, schema)["grammar"])
+    engines = {"type": "string", "pattern": "^a+$"}
+    assert completion_request("x", Sampling(), 64, engines)["json_schema"] == engines
     assert "root" in str(completion_request("x", Sampling(), 64, "json")["grammar"])
     for make in (lambda form: chat_request(TALK, None, None, Sampling(), 64, form),
                  lambda form: completion_request("x", Sampling(), 64, form)):  # fmt: skip
