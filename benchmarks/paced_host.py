@@ -76,6 +76,17 @@ def _lines(model: str, tokens: int, endpoint: str) -> tuple[bytes, ...]:
     return (*(line(f"t{number} ") for number in range(tokens)), line("", done=True, done_reason="stop", **counters))
 
 
+@functools.cache
+def _gathered(model: str, tokens: int, endpoint: str) -> bytes:
+    """The same answer as one object, at once whatever its rate."""
+    *pieces, last = map(json.loads, _lines(model, tokens, endpoint))
+    if endpoint == "/api/chat":
+        last["message"]["content"] = "".join(piece["message"]["content"] for piece in pieces)
+    else:
+        last["response"] = "".join(piece["response"] for piece in pieces)
+    return json.dumps(last, separators=(",", ":")).encode()
+
+
 async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     if scope["type"] != "http":
         return
@@ -93,6 +104,10 @@ async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     if found is None or scope["path"] not in ("/api/chat", "/api/generate"):
         await _begin(send, b"application/json; charset=utf-8", 404)
         await send({"type": "http.response.body", "body": b'{"error":"not found"}'})
+        return
+    if asked.get("stream") is False:
+        await _begin(send, b"application/json; charset=utf-8")
+        await send({"type": "http.response.body", "body": _gathered(found[0], int(found["tokens"]), scope["path"])})
         return
     await _begin(send, b"application/x-ndjson")
     await _stream(send, _lines(found[0], int(found["tokens"]), scope["path"]), int(found["rate"]))

@@ -24,27 +24,29 @@ POLL_SECONDS = 0.005
 
 
 class Subject:
-    """A running server of ours, started by `python WORDS`; `began` is when."""
+    """A running server, started by `python WORDS`; `began` is when."""
 
-    def __init__(self, words: list[str], environment: Mapping[str, str], port: int, log: Path) -> None:
+    def __init__(
+        self, words: list[str], environment: Mapping[str, str], port: int, log: Path, python: str = sys.executable
+    ) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
         self.port, self.log = port, log
         self.url = f"http://127.0.0.1:{port}"
         with log.open("ab") as sink:
             self.began = time.perf_counter()
             self.process = subprocess.Popen(
-                [sys.executable, *words], env={**clean, **environment}, cwd=ROOT,
+                [python, *words], env={**clean, **environment}, cwd=ROOT,
                 stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
             )  # fmt: skip
 
-    def wait(self, path: str, headers: Mapping[str, str] | None = None) -> float:
+    def wait(self, path: str, headers: Mapping[str, str] | None = None, seconds: float = START_SECONDS) -> float:
         """Seconds from the start of the process to the first 200 on `path`."""
 
         def answered() -> bool:
             assert self.process.poll() is None, f"it ended:\n{self.log.read_text(errors='replace')[-3000:]}"
             return http(self.url + path, headers=headers)[0] == 200
 
-        wait_for(f"{self.url}{path}", answered, START_SECONDS, POLL_SECONDS)
+        wait_for(f"{self.url}{path}", answered, seconds, POLL_SECONDS)
         return time.perf_counter() - self.began
 
     def family(self) -> list[psutil.Process]:
@@ -84,8 +86,10 @@ def _cpu(pid: int) -> float:
 
 
 @contextmanager
-def running(words: list[str], environment: Mapping[str, str], port: int, log: Path) -> Iterator[Subject]:
-    subject = Subject(words, environment, port, log)
+def running(
+    words: list[str], environment: Mapping[str, str], port: int, log: Path, python: str = sys.executable
+) -> Iterator[Subject]:
+    subject = Subject(words, environment, port, log, python)
     try:
         yield subject
     finally:

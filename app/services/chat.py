@@ -131,9 +131,16 @@ class ChatService:
             if (work := self._shared.find(key)) is not None:
                 trace.cache = CacheDecision("joined", "the same question is being answered")
                 self._cache.joined()
+                self._hurry(work, caller)
         work = work or self._share(key, request, caller, model)
         trace.share(work.trace)
-        return self._shared.follow(key, work)
+        return self._shared.follow(key, work, caller.patience)
+
+    def _hurry(self, work: SharedWork, caller: Caller) -> None:
+        """Work of the batch class that somebody now waits for in person goes with the interactive ones."""
+        waiting = self._queue.find(work.trace.id)
+        if waiting is not None and caller.priority is Priority.INTERACTIVE:
+            self._queue.move(work.trace.id, Priority.INTERACTIVE)
 
     async def _decide(self, request: GenerationRequest, caller: Caller) -> tuple[ResolvedModel | None, CacheDecision]:
         """Whether the cache has a part in this, and the identity that its key needs. None: straight to the queue."""
@@ -180,7 +187,7 @@ class ChatService:
             await self._cache.put(self._key(request, caller, answered), chunks, origin, seconds=trace.elapsed)
 
         def produce(trace: Trace) -> AsyncGenerator[Chunk, None]:
-            return self._admitted(request, caller, trace)
+            return self._admitted(request, replace(caller, patience=None), trace)  # each one has a patience of his own
 
         trace = self._telemetry.trace(principal=caller.principal, flow=caller.flow)
         trace.digest = model.digest

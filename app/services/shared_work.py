@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any
 
-from app.core.errors import Cancelled, Draining, LoupeError, ReaderTooSlow
+from app.core.errors import Cancelled, Draining, LoupeError, QueueTimeout, ReaderTooSlow
 from app.core.generation import Chunk
 from app.services.telemetry import Trace
 
@@ -87,15 +87,17 @@ class SharedWorks:
         work.task = self._spawn(self._run(key, work, produce, keep))
         return work
 
-    async def follow(self, key: str, work: SharedWork) -> AsyncGenerator[Chunk, None]:
+    async def follow(self, key: str, work: SharedWork, patience: float | None = None) -> AsyncGenerator[Chunk, None]:
         """All of it, from the first piece on; the last one who leaves early ends the work.
 
         A slow reader holds up neither the work nor the others; one that falls behind by more than is kept gets
-        `ReaderTooSlow`.
+        `ReaderTooSlow`. Who has waited for `patience` seconds while the work has no slot yet gets `QueueTimeout`.
         """
         work.followers += 1
         read = 0
         try:
+            if patience is not None:
+                await _slot(work, patience)
             while True:
                 while read < work.dropped + len(work.chunks):
                     if read < work.dropped:
@@ -147,6 +149,17 @@ class SharedWorks:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+async def _slot(work: SharedWork, patience: float) -> None:
+    """Until the work has a slot, or has ended. What has begun is waited for, as the queue's own patience has it."""
+    try:
+        async with asyncio.timeout(patience):
+            while not (work.chunks or work.done):
+                await work.news()
+    except TimeoutError:
+        if work.trace.phase.name in ("new", "queued", "held"):
+            raise QueueTimeout(patience) from None
 
 
 def _size(chunk: Chunk) -> int:

@@ -21,6 +21,7 @@ from app.core.errors import (
     ModelNotFound,
     NoHealthyHost,
     QueueFull,
+    QueueTimeout,
 )
 from app.core.generation import CacheMode, Chunk, GenerationRequest, Priority
 from app.services.chat import Caller, ChatService
@@ -638,3 +639,36 @@ async def test_a_request_that_met_the_loss_is_held_as_well(held):
     for _ in range(2):
         await held.pool._hosts[0].check()
     assert await asyncio.wait_for(asking, 5) == "Paris."
+
+
+async def test_everyone_who_shares_has_a_patience_of_their_own(rig):
+    gate = asyncio.Event()
+    rig.hosts[0].enqueue(gate, *answer("first"))
+    holding = rig.ask(chat("holds the slot"))
+    await settle()
+    hurried = rig.ask(chat(options=COLD), rig.caller("b", patience=0.01))
+    patient = rig.ask(chat(options=COLD), rig.caller("c"))
+    with pytest.raises(QueueTimeout):
+        await hurried
+    assert not patient.done(), "who came first may lose patience without harm to the others"
+    gate.set()
+    assert await asyncio.gather(holding, patient) == ["first", "Paris."]
+    await settle_cache(rig)
+
+
+async def test_work_of_the_batch_class_that_a_person_joins_waits_no_longer_with_the_batch(rig):
+    gate = asyncio.Event()
+    rig.hosts[0].enqueue(gate, *answer("first"))
+    holding = rig.ask(chat("holds the slot"))
+    await settle()
+    asking = [rig.ask(chat(options=COLD), rig.caller("b", priority=Priority.BATCH))]
+    await settle()
+    [waiting] = rig.queue.snapshot().waiting
+    assert waiting.priority is Priority.BATCH
+    asking.append(rig.ask(chat(options=COLD), rig.caller("c")))
+    await settle()
+    [waiting] = rig.queue.snapshot().waiting
+    assert waiting.priority is Priority.INTERACTIVE
+    gate.set()
+    await asyncio.gather(holding, *asking)
+    await settle_cache(rig)
