@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from app.core.generation import Priority
+from app.services.queueing.views import Eta
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _ENDS = (*map(floatToGoString, _SECONDS), "+Inf")
@@ -97,6 +98,7 @@ class Metrics:
         self.upstream = self.counter("upstream_attempts", "Generations sent to hosts.", "host", "outcome")
         self.queue_wait = self.histogram("queue_wait_seconds", "Waits that ended with a slot.", "class")
         self.queue_refused = self.counter("queue_refused", "Requests refused at the queue's door.", "reason")
+        self.queue_forecasts = self.counter("queue_forecasts", "Waits foretold, by whether the range held.", "held")
         self.queue_loads = self.counter("queue_loads", "Requests whose model had to be loaded for them.", "swap")
 
     def counter(self, name: str, help_text: str, *labels: str) -> Count:
@@ -113,6 +115,9 @@ class Metrics:
 
     def loaded(self, *, swap: bool) -> None:
         self.queue_loads.inc("yes" if swap else "no")
+
+    def foretold(self, position: int, eta: Eta, actual: float) -> None:
+        self.queue_forecasts.inc("yes" if eta.low <= actual <= eta.high else "no")
 
     def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
         """A value that is read when the metrics are rendered, such as the depth of the queue."""

@@ -14,17 +14,18 @@ from app.core.errors import Cancelled, Draining
 from app.core.generation import Priority, Usage
 from app.core.ports import Clock
 from app.services.queueing.admission import Admission
-from app.services.queueing.dispatcher import Dispatcher, Hosts, Meter
+from app.services.queueing.dispatcher import Dispatcher, Hosts
 from app.services.queueing.pace import Pace
 from app.services.queueing.picture import Picture
 from app.services.queueing.residency import Residency, SwapRule
 from app.services.queueing.schedule import Schedule
 from app.services.queueing.tickets import Ask, RequestNotFound, Ticket
-from app.services.queueing.views import QueueLimits, QueueSnapshot
+from app.services.queueing.views import Meter, QueueLimits, QueueSnapshot
 from app.services.watched_host import canonical
 
 __all__ = ["Ask", "QueueLimits", "RequestNotFound", "RequestQueue", "SwapRule", "Ticket"]
 TICK_SECONDS = 0.5  # how often estimates are made anew, and the late are looked for, while somebody waits
+ENDLESS = 86_400.0  # a bound of a day or more is none, and nothing is foretold for it
 VERDICT_SECONDS = 0.25  # how long a refusal holds for others like it while nothing has changed
 
 
@@ -48,7 +49,7 @@ class RequestQueue:
         self.pace = Pace()
         self._admission = Admission(limits or QueueLimits(), self.pace)
         self._schedule = Schedule(self.pace, Residency(rule or SwapRule()))
-        self._picture = Picture(self._schedule, clock)
+        self._picture = Picture(self._schedule, clock, meter)
         self._dispatcher = Dispatcher(self._schedule, hosts, clock, self._picture.served, meter)
         self._serial = 0
         self._verdicts: dict[tuple[Priority, str, str], _Verdict] = {}
@@ -161,7 +162,7 @@ class RequestQueue:
         if ticket.priority is priority:
             return
         self._dispatcher.drop(ticket)
-        ticket.priority = priority
+        ticket.priority, ticket.moved = priority, True
         ticket.told.clear()
         self._schedule.add(ticket)
         self.poke()
@@ -194,20 +195,24 @@ class RequestQueue:
             self._changed()
             return
         self._dispatcher.drop(ticket)
+        self._picture.refused()
         if self._meter is not None:
             self._meter.refused(reason)
         raise self._admission.refusal(status, self.waiting, wait)
 
     def _wait_of(self, ticket: Ticket) -> float:
         """Seconds that are foretold, 0 while nothing is known. In a flood one forecast serves many that are alike."""
+        longest = self._admission.longest(ticket.priority)
+        if longest >= ENDLESS:
+            return 0.0
         flows, alone = self._schedule.flows, len(list(self._schedule.lines.of(*ticket.lane))) == 1
         known = "" if alone and flows.of(ticket.lane) <= flows.floor else ticket.flow
         key, now = (ticket.priority, ticket.model, known), self._clock.monotonic()
         verdict = self._verdicts.get(key)
         if verdict is not None and verdict.change == self._picture.change and now - verdict.at < VERDICT_SECONDS:
             return verdict.wait
-        wait = self._picture.foretell(ticket, tuple(self._dispatcher.running))
-        if wait > self._admission.longest(ticket.priority):
+        wait = self._picture.foretell(ticket, tuple(self._dispatcher.running), longest)
+        if wait > longest:
             if len(self._verdicts) > self._admission.limits.waiting:
                 self._verdicts.clear()
             self._verdicts[key] = _Verdict(self._picture.change, now, wait)

@@ -7,12 +7,13 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Protocol
 
 from app.core.errors import LoupeError, QueueTimeout
-from app.core.generation import Priority, Usage
+from app.core.generation import Usage
 from app.core.hosts import HostSeats
 from app.core.ports import Clock
 from app.services.host_lease import Lease
 from app.services.queueing.schedule import NOMINAL_SECONDS, Schedule, cost
 from app.services.queueing.tickets import Ticket
+from app.services.queueing.views import Meter
 
 NEWEST = 0.1  # weight of the newest request in the mean time that one takes
 
@@ -27,16 +28,6 @@ class Hosts(Protocol):
     ) -> Lease | None:
         """A slot at once, None where none is free; raises what waiting cannot mend."""
         ...
-
-
-class Meter(Protocol):
-    """Who counts what the queue does."""
-
-    def waited(self, priority: Priority, seconds: float) -> None: ...
-
-    def refused(self, reason: str) -> None: ...
-
-    def loaded(self, *, swap: bool) -> None: ...
 
 
 class Dispatcher:

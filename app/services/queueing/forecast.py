@@ -60,7 +60,8 @@ def play(schedule: Schedule, running: Sequence[Ticket], now: float) -> list[tupl
 
 
 def _serve(ahead: Schedule, slot: _Slot, ticket: Ticket, now: float) -> bool:
-    ahead.take(ticket)
+    ahead.lines.remove(ticket)
+    ahead.holding[ticket.lane] += 1
     cold = ahead.residency.places[slot.host].use(ticket.model, now + slot.mean)
     service = ahead.pace.service(ticket, slot.host) or _UNKNOWN
     extra = service.start + (service.load if cold else 0.0)

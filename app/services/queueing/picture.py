@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 from app.core.ports import Clock
 from app.services.queueing.forecast import PLAYED, Calibration, play
+from app.services.queueing.lines import Lane
 from app.services.queueing.schedule import Schedule
-from app.services.queueing.tickets import Ticket
-from app.services.queueing.views import QueueLimits, QueueSnapshot, RunningRow, WaitingRow
+from app.services.queueing.tickets import Foretold, Ticket
+from app.services.queueing.views import Meter, QueueLimits, QueueSnapshot, RunningRow, WaitingRow
 
 AT_ONCE = 24  # so many may wait and every change is drawn
 PAUSE = 0.1  # seconds between two drawings when more do
@@ -26,11 +28,12 @@ Played = list[tuple[Ticket, tuple[float, ...], bool]]
 class Picture:
     """`change` counts what has happened; `longest` is the longest wait foretold, in seconds."""
 
-    def __init__(self, schedule: Schedule, clock: Clock) -> None:
-        self._schedule, self._clock = schedule, clock
+    def __init__(self, schedule: Schedule, clock: Clock, meter: Meter | None = None) -> None:
+        self._schedule, self._clock, self._meter = schedule, clock, meter
         self.calibration = Calibration()
         self.change = 0
         self.longest = 0.0
+        self._fresh: Played | None = None  # what was just played for one that came, and may be let in
         self._rows: tuple[WaitingRow, ...] = ()
         self._drawn_at, self._rows_at = 0.0, 0.0
         self._news = asyncio.Event()
@@ -47,29 +50,42 @@ class Picture:
         self.change += 1
         if len(self._schedule.lines) <= AT_ONCE or time.perf_counter() - self._drawn_at >= PAUSE:
             self.draw(running, paused=paused)
+        self._fresh = None
         news, self._news = self._news, asyncio.Event()
         news.set()
 
     async def changes(self) -> None:
         await self._news.wait()
 
-    def foretell(self, ticket: Ticket, running: Sequence[Ticket]) -> float:
-        """Likely seconds until a ticket that has just come gets its slot; 0 while nothing was measured."""
+    def foretell(self, ticket: Ticket, running: Sequence[Ticket], longest: float) -> float:
+        """Likely seconds until a ticket that has just come gets its slot; 0 while nothing was measured.
+
+        Where it would overtake somebody who would then wait longer than `longest`, it is that one's wait. Those are not
+        counted of whom their own flow has more in the line than the newcomer's.
+        """
         if not self._schedule.pace.known:
             return 0.0
-        played = play(self._schedule, running, self._clock.monotonic())
+        now, seen, wait = self._clock.monotonic(), Counter[Lane](), None
+        played = self._fresh = play(self._schedule, running, now)
         for position, (one, moments, _) in enumerate(played, start=1):
+            seen[one.lane] += 1
             if one is ticket:
                 if not moments:  # too far behind to be played, or no host is there
                     return self.longest * 2
-                return self.calibration.eta(position, *self.calibration.estimate(moments)).likely
-        return 0.0
+                wait = self.calibration.eta(position, *self.calibration.estimate(moments)).likely
+            elif wait is not None and moments and one.priority is ticket.priority:
+                theirs = now - one.entered + sum(moments) / len(moments)
+                if theirs > longest and seen[one.lane] <= seen[ticket.lane]:
+                    return max(wait, theirs)
+        return wait or 0.0
 
     def draw(self, running: Sequence[Ticket], *, paused: bool) -> None:
         """Number everyone who waits, and say when and why."""
         now = self._clock.monotonic()
         self._drawn_at, self._rows_at = time.perf_counter(), now
-        played: Played = play(self._schedule, running, now) if len(self._schedule.lines) else []
+        played, self._fresh = self._fresh, None
+        if played is None:
+            played = play(self._schedule, running, now) if len(self._schedule.lines) else []
         rows, self.longest = [], 0.0
         for position, (ticket, moments, warm) in enumerate(played, start=1):
             self._number(ticket, position, moments, now)
@@ -93,12 +109,19 @@ class Picture:
         likely, spread = self.calibration.estimate(moments)
         ticket.eta = self.calibration.eta(position, likely, spread)
         if moved and len(ticket.told) < TOLD_KEPT:
-            ticket.told.append((position, now, likely, spread))
+            ticket.told.append(Foretold(position, now, likely, spread, ticket.eta))
+
+    def refused(self) -> None:
+        """The one that came was not let in."""
+        self._fresh = None
 
     def served(self, ticket: Ticket, now: float) -> None:
         """It has its slot: what was foretold is compared with what came."""
-        for position, told_at, likely, spread in ticket.told:
-            self.calibration.learn(position, likely, spread, now - told_at)
+        self._fresh = None
+        for told in ticket.told:
+            self.calibration.learn(told.position, told.likely, told.spread, now - told.at)
+            if self._meter is not None:
+                self._meter.foretold(told.position, told.eta, now - told.at)
         ticket.told.clear()
 
 

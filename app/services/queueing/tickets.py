@@ -90,6 +90,17 @@ def _pictures(body: object) -> int:
     return len(images) if isinstance(images, list) else 0
 
 
+@dataclass(frozen=True, slots=True)
+class Foretold:
+    """`likely` and `spread` (the logarithm of a factor) as the schedule was played, `eta` as it was told."""
+
+    position: int
+    at: float
+    likely: float
+    spread: float
+    eta: Eta
+
+
 class Desk(Protocol):
     """What a ticket needs of its queue."""
 
@@ -114,12 +125,14 @@ class Ticket:
         """The host that has just failed this request; another one is to be preferred."""
         self.eta: Eta | None = None
         self.why = ""
-        self.told: list[tuple[int, float, float, float]] = []
-        """What was foretold at each position: (position, when, likely seconds, spread as the logarithm of a factor)."""
+        self.told: list[Foretold] = []
+        """What was foretold at each position that it came to."""
         self.lease: Lease | None = None
         self.host = ""
         self.began: float | None = None
         self.cold = False
+        self.moved = False
+        """Whether it was put into the other class, and so behind those who were there."""
         self.tokens = 0
         """Pieces of the answer so far."""
         self.charged = self.charged_seconds = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from app.core.generation import Priority
 
@@ -73,3 +74,17 @@ class QueueSnapshot:
     limits: QueueLimits = QueueLimits()
     paused: bool = False
     draining: bool = False
+
+
+class Meter(Protocol):
+    """Who counts what the queue does."""
+
+    def waited(self, priority: Priority, seconds: float) -> None: ...
+
+    def refused(self, reason: str) -> None: ...
+
+    def loaded(self, *, swap: bool) -> None: ...
+
+    def foretold(self, position: int, eta: Eta, actual: float) -> None:
+        """A request that was told so at that position got its slot after `actual` seconds."""
+        ...
