@@ -153,8 +153,7 @@ def _embedding(
 
         async def work(scope: Scope, receive: Receive, send: Send) -> None:
             try:
-                async with services.chat.slot(model, caller) as lease:
-                    answer = await lease.backend.forward("POST", scope["path"], raw)
+                answer = await services.chat.forward(model, caller, scope["path"], raw)
             except ModelNotFound:
                 async with services.pool.lease() as backend:  # the host says it in its own words
                     answer = await backend.forward("POST", scope["path"], raw)

@@ -7,15 +7,15 @@ both come in by `ask`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from app.core.errors import Cancelled, HostError, LoupeError
+from app.core.errors import Cancelled, LoupeError
 from app.core.generation import CacheMode, Chunk, GenerationRequest, Priority
+from app.core.hosts import RawAnswer
 from app.core.ports import SystemClock
 from app.services.cached_answer import Origin, question_of
 from app.services.host_lease import Lease
@@ -87,22 +87,29 @@ class ChatService:
         finally:
             self._telemetry.finish(trace, status=status, error=error_text)
 
-    @contextlib.asynccontextmanager
-    async def slot(self, model: str, caller: Caller) -> AsyncIterator[Lease]:
-        """A host's slot for work that is no generation, such as embeddings, by the same queue."""
+    async def forward(self, model: str, caller: Caller, path: str, body: bytes) -> RawAnswer:
+        """Work that is no generation, such as embeddings, by the same queue and with the same failover: a host's answer
+        as it came, error statuses included."""
         await self._pool.resolve(model)
+        self._budget.count_request()
         async with self._queue.enter(_asks(caller, caller.trace, model)) as ticket:
             with caller.trace.span("queue"):
                 self._say_queued(caller.trace, ticket)
                 lease = await ticket.admitted()
-            caller.trace.host = lease.address.name
-            try:
-                yield lease
-            except HostError as error:
-                lease.failed(error)
-                raise
+            for attempt in (1, 2):
+                caller.trace.host = lease.address.name
+                try:
+                    async with lease.until_begun():
+                        answer = await lease.backend.forward("POST", path, body)
+                    break
+                except LoupeError as error:
+                    lease.failed(error)
+                    if attempt == 2 or not self._may_try_again(error, lease):
+                        raise
+                    lease = await self._next_lease(ticket, lease, caller.trace)
             lease.succeeded()
             ticket.finish()
+            return answer
 
     async def close(self) -> None:
         """End what is still running. Call `queue.close` first and wait for what may end by itself."""

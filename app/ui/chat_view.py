@@ -88,8 +88,10 @@ def _streaming(conversation: Conversation) -> bool:
 
 
 def default_model(catalog: CatalogView, rows: tuple[ConversationRow, ...]) -> str:
-    """What was used last; else what is loaded; else the variant nearest to the favourite number of bits."""
-    ready = [v for family in catalog.families for v in family.variants if v.state == "ready" and chats(v)]
+    """What was used last; else what is loaded; else the variant nearest to the favourite number of bits. None that is
+    computed elsewhere."""
+    variants = [v for family in catalog.families for v in family.variants if v.state == "ready" and not v.remote]
+    ready = [v for v in variants if chats(v)]
     names = {v.name for v in ready}
     used = next((row.model for row in rows if row.model in names), "")
     loaded = next((v.name for v in ready if v.loaded), "")

@@ -7,7 +7,7 @@ from html import escape
 import streamlit as st
 
 from app.models.catalog import CatalogFamily, CatalogVariant
-from app.ui import actions, theme
+from app.ui import access, actions, theme
 from app.ui import view_models as vm
 from app.ui.chat_view import ChatView
 
@@ -41,12 +41,15 @@ def _row(view: ChatView, variant: CatalogVariant) -> None:
     )
     st.button(
         label, type="tertiary", key=f"pick-{variant.name}", width="stretch", icon=here, icon_position="right",
-        disabled=variant.state != "ready", on_click=actions.choose_variant, args=(variant.name,),
+        disabled=variant.state != "ready" or (variant.remote and not access.services().settings.remote_models),
+        on_click=actions.choose_variant, args=(variant.name,),
     )  # fmt: skip
 
 
 def state_words(variant: CatalogVariant) -> str:
     """In one or two words, coloured only where it is a state."""
+    if variant.remote:
+        return ":orange[not local]"  # its host has it computed by somebody else
     if variant.state == "making":
         return f":orange[{vm.percent(variant.progress) if variant.progress else 'being made'}]"
     if variant.state == "waiting":

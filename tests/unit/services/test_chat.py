@@ -24,6 +24,7 @@ from app.core.errors import (
     QueueTimeout,
 )
 from app.core.generation import CacheMode, Chunk, GenerationRequest, Priority
+from app.core.hosts import RawAnswer
 from app.services.chat import Caller, ChatService
 from app.services.host_pool import HostPool
 from app.services.request_queue import QueueLimits, RequestQueue
@@ -233,15 +234,49 @@ async def test_an_unload_waits_for_nobody(rig):
     await running
 
 
+def forwarding(backend: FakeBackend, *steps: asyncio.Event | LoupeError) -> list[bytes]:
+    """Makes `forward` of the host wait or fail once for each step, and says what it was sent."""
+    sent, script = [], list(steps)
+
+    async def forward(method: str, path: str, body: bytes = b"") -> RawAnswer:
+        sent.append(body)
+        step = script.pop(0) if script else None
+        if isinstance(step, LoupeError):
+            raise step
+        if step is not None:
+            await step.wait()
+        return RawAnswer(200, "application/json", b"{}")
+
+    backend.forward = forward
+    return sent
+
+
 async def test_other_work_takes_a_slot_by_the_same_queue(rig):
-    caller = rig.caller()
-    async with rig.chat.slot(MODEL, caller) as lease:
-        assert rig.busy == 1
-        assert lease.address.name == caller.trace.host == "one"
-        waiting = rig.ask(chat())
-        await settle()
-        assert rig.queue.waiting == 1
+    gate, caller = asyncio.Event(), rig.caller()
+    forwarding(rig.hosts[0], gate)
+    work = asyncio.create_task(rig.chat.forward(MODEL, caller, "/api/embed", b"{}"))
+    await settle()
+    assert rig.busy == 1
+    assert caller.trace.host == "one"
+    waiting = rig.ask(chat())
+    await settle()
+    assert rig.queue.waiting == 1
+    gate.set()
+    assert (await work).status == 200
     assert await waiting == "Paris."
+
+
+@pytest.mark.parametrize("how", ["fails", "is lost"])
+async def test_other_work_moves_to_another_host_as_well(two, how):
+    one = forwarding(two.hosts[0], REFUSED if how == "fails" else asyncio.Event())
+    other = forwarding(two.hosts[1])
+    caller = two.caller()
+    work = asyncio.create_task(two.chat.forward(MODEL, caller, "/api/embed", b"body"))
+    await settle()
+    if how == "is lost":
+        two.pool._hosts[0].report(REFUSED)
+    assert (await asyncio.wait_for(work, 5)).status == 200
+    assert (one, other, caller.trace.host) == ([b"body"], [b"body"], "two")
 
 
 # Failover

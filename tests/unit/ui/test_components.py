@@ -10,6 +10,7 @@ from app.ui.chat_view import default_model
 from app.ui.components import page_keys
 from app.ui.components.answer_footer import footer
 from app.ui.components.host_strip import host_words
+from app.ui.components.variant_picker import state_words
 from app.ui.view_models import plain
 
 EMBEDDED = HostAddress("built-in", "http://127.0.0.1:4000", embedded=True)
@@ -58,7 +59,9 @@ def test_a_new_chat_takes_the_variant_near_five_bits_that_can_talk() -> None:
     assert default_model(view(*some), ()) == "m:4.9"
     embedder = CatalogVariant("e:5", "", bpw=5.0, capabilities=("embedding",))
     unfinished = CatalogVariant("u:5", "", bpw=5.0, state="making")
-    assert default_model(view(embedder, unfinished, some[0]), ()) == "m:16.0"
+    elsewhere = CatalogVariant("r:5", "", bpw=5.0, remote=True)
+    assert default_model(view(embedder, unfinished, elsewhere, some[0]), ()) == "m:16.0"
+    assert state_words(elsewhere) == ":orange[not local]"
     assert default_model(view(), ()) == ""
 
 
