@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from app.core.errors import HostError, HostsRateLimited, ModelNotFound, ModelNotLocal, NoHealthyHost
 from app.core.hosts import HostSeats, HostState, LoadedModel, ModelInfo
@@ -96,7 +97,7 @@ class HostPool(HostSet):
         watched = next((watched for watched in self._hosts if watched.name == host and watched.up), None)
         if watched is None:
             return None
-        await self._forgiving(watched, watched.refresh(oldest=0.0))
+        await self._forgiving(watched, partial(watched.refresh, oldest=0.0))
         return _resolved(watched, model) if watched.find(model) and watched.identity else None
 
     def reserve(
@@ -164,7 +165,7 @@ class HostPool(HostSet):
         host = next((host for host in self._hosts if host.name == model.host), None)
         if host is None:
             return None
-        await self._forgiving(host, host.refresh_loaded())
+        await self._forgiving(host, host.refresh_loaded)
         loaded = host.loaded.get(canonical(model.name))
         if loaded is None or not loaded.context_length:
             return None
@@ -192,7 +193,7 @@ class HostPool(HostSet):
         """What is loaded where, over all hosts that answer."""
         await self._awake()
         hosts = self._answering()
-        await asyncio.gather(*(self._forgiving(host, host.refresh_loaded()) for host in hosts))
+        await asyncio.gather(*(self._forgiving(host, host.refresh_loaded) for host in hosts))
         return tuple(PooledLoad(model, host.name) for host in hosts for model in host.loaded.values())
 
     # Inside
@@ -256,12 +257,12 @@ class HostPool(HostSet):
     async def _refresh(self, oldest: float) -> None:
         stale = [host for host in self._usable() if host.list_age >= oldest]
         if stale:
-            await asyncio.gather(*(self._forgiving(host, host.refresh(oldest=oldest)) for host in stale))
+            await asyncio.gather(*(self._forgiving(host, partial(host.refresh, oldest=oldest)) for host in stale))
 
-    async def _forgiving(self, host: WatchedHost, work: Awaitable[None]) -> None:
+    async def _forgiving(self, host: WatchedHost, work: Callable[[], Awaitable[None]]) -> None:
         """A host that fails to list is reported and left out; the others still answer."""
         try:
-            await work
+            await work()
         except HostError as error:
             host.report(error)
 
