@@ -111,7 +111,7 @@ def _request(trace: Trace) -> Json:
 
 def _finished(record: FinishedRequest) -> Json:
     return {
-        "id": record.id, "model": record.model, "status": record.status, "cache": record.cache.outcome,
-        "why": record.cache.reason, "seconds": round(record.seconds, 3),
+        "id": record.id, "model": record.model, "status": record.status, "error": record.error,
+        "cache": record.cache.outcome, "why": record.cache.reason, "seconds": round(record.seconds, 3),
         "ended": round(record.started_at + record.seconds, 1),
     }  # fmt: skip

@@ -51,6 +51,13 @@ def _model_missing(error: e.LoupeError) -> Notice:
     )
 
 
+def _no_host(error: e.LoupeError) -> Notice:
+    """Each host's reason; the error's own sentence begins with what the title says already."""
+    _, _, reasons = error.message.partition("(")
+    told = sentence(reasons.removesuffix(")") or error.message)
+    return Notice("No model host answers", f"{told} Nothing was lost; ask again when it is back.", True)
+
+
 NOTICES: dict[type[e.LoupeError], Writer] = {
     e.LoupeError: _told("That did not work"),
     e.BadRequest: _told("That cannot be done", tone="warn"),
@@ -62,7 +69,7 @@ NOTICES: dict[type[e.LoupeError], Writer] = {
     e.Cancelled: _plain("Stopped", "Nothing else was changed.", retry=True, tone="plain"),
     e.QueueFull: _queue_full,
     e.QueueTimeout: _plain("No slot became free in time", "The machine is busy; try again.", retry=True, tone="warn"),
-    e.NoHealthyHost: _told("No model host answers", retry=True),
+    e.NoHealthyHost: _no_host,
     e.Draining: _plain("Loupe is shutting down", "Start it again, then reload the page.", retry=True, tone="warn"),
     e.HostError: _told("The model host reported an error", retry=True),
     e.HostUnreachable: _told("The model host does not answer", retry=True),

@@ -133,9 +133,11 @@ ORDINALS = ("next", "second", "third", "fourth", "fifth", "sixth", "seventh", "e
 
 
 def between(low: float, high: float) -> str:
-    """A range of seconds, no more exact than it is: 4–9 s, 2–3 min; "a moment" below a second."""
+    """A range of seconds, no more exact than it is: 4–9 s, 48 s–2 min, 2–3 min; "a moment" below a second."""
     if high < 1:
         return "a moment"
+    if low < 59.5 <= high:
+        return f"{math.floor(max(0.0, low))} s–{math.ceil(high / 60)} min"
     step, unit = (1, "s") if high < 59.5 else (60, "min")
     first, last = math.floor(max(0.0, low) / step), math.ceil(high / step)
     return f"{last} {unit}" if first == last else f"{first}–{last} {unit}"

@@ -48,6 +48,7 @@ function range(eta) {
     const [a, b] = [Math.floor(low), Math.ceil(high)]
     return a === b ? `${b} s` : `${a}–${b} s`
   }
+  if (low < 59.5) return `${Math.floor(low)} s–${Math.ceil(high / 60)} min`
   const [a, b] = [Math.floor(low / 60), Math.ceil(high / 60)]
   return a === b ? `${b} min` : `${a}–${b} min`
 }
@@ -275,7 +276,7 @@ class Live {
       const [words, kind] = OUTCOMES[one.cache] ?? [one.cache, ""]
       const failed = one.status !== "ok"
       const told = failed ? (one.status === "cancelled" ? "cancelled" : "failed") : words
-      say(row.outcome, told, one.why && !failed ? `${words}: ${one.why}` : told)
+      say(row.outcome, told, failed ? one.error || told : one.why ? `${words}: ${one.why}` : told)
       tone(row.outcome, failed ? (one.status === "cancelled" ? "" : "bad") : kind)
       say(row.took, seconds(one.seconds))
     })
@@ -333,8 +334,8 @@ class Live {
     const busy = hosts.reduce((sum, host) => sum + host.busy, 0)
     const slots = answering.reduce((sum, host) => sum + host.slots, 0)
     this.at("hosts").classList.toggle("lp-here", busy > 0)
-    say(this.at("hosts-count"), `${busy} of ${slots}`)
-    say(this.at("hosts-of"), slots === 1 ? "slot taken" : "slots taken")
+    say(this.at("hosts-count"), slots ? `${busy} of ${slots}` : "–")
+    say(this.at("hosts-of"), !slots ? "no host answers" : slots === 1 ? "slot taken" : "slots taken")
     say(this.at("hosts-facts"), hosts.length === 1 ? "" : `${answering.length} of ${hosts.length} hosts answer`)
     for (const [name, host] of this.hosts) {
       if (!hosts.some((one) => one.name === name)) {
@@ -382,7 +383,7 @@ class Live {
       : "What runs there ends; nothing new is sent there")
     show(part.remove, Boolean(host.added))
     const rests = host.rests ? `, tries again in ${whole(host.rests)}` : ""
-    const facts = [host.version && `version ${host.version}`, host.round_trip !== null && `round trip ${seconds(host.round_trip)}`,
+    const facts = [host.version && `version ${host.version}`, host.round_trip !== null && ANSWERING.includes(host.state) && `round trip ${seconds(host.round_trip)}`,
       `breaker ${host.breaker}${host.breaker === "closed" ? "" : rests}`].filter(Boolean).join(" · ")
     say(part.facts, facts, BREAKER)
     tone(part.facts, host.breaker === "closed" ? "" : "warn")

@@ -54,6 +54,7 @@ def test_counts_agree_with_their_noun() -> None:
     [
         ("queued", 2, (4.2, 12.3), "second in the queue, begins in 4–13 s"), ("queued", 1, None, "next in the queue"),
         ("queued", 14, (70.0, 130.0), "number 14 in the queue, begins in 1–3 min"),
+        ("queued", 3, (48.2, 71.0), "third in the queue, begins in 48 s–2 min"),
         ("queued", 1, (0.1, 0.4), "next in the queue, begins in a moment"), ("loading", None, None, "loading Q4_K_M…"),
         ("prefill", None, None, "reading the prompt…"), ("new", None, None, "asking the model…"),
     ],
