@@ -56,7 +56,7 @@ def host_words(hosts: tuple[HostStatus, ...]) -> tuple[str, str] | None:
         if not down:
             return None
         names = ", ".join(host.address.name for host in down)
-        return f"{names} does not answer", "The other hosts go on."
+        return f"{names} {'does' if len(down) == 1 else 'do'} not answer", "The other hosts go on."
     if not down:
         warming = any(host.address.embedded and host.state is HostState.WARMING for host in hosts)
         return ("The built-in runtime is starting", "A few seconds.") if warming else None
