@@ -8,6 +8,7 @@ waits whom it could serve.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.core.errors import Cancelled, Draining
@@ -128,6 +129,10 @@ class RequestQueue:
     async def changes(self) -> None:
         """Wait for the next change."""
         await self._picture.changes()
+
+    def jitter(self, draw: Callable[[], float]) -> None:
+        """Take the random part of `Retry-After` from here: a number from 0 to 1 for each refusal."""
+        self._admission.draw = draw
 
     # Operations
 

@@ -7,7 +7,7 @@ refused together do not come back together. One flow's own bound is 429, a bound
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from app.core.errors import QueueFull
@@ -18,14 +18,15 @@ from app.services.queueing.views import QueueLimits
 
 SHORTEST, LONGEST = 1.0, 60.0  # seconds of Retry-After
 JITTER = 0.2
+LEAST_JITTER = 1.5  # seconds: the header has whole ones
 
 
 class Admission:
-    """The bounds. `jitter` gives a number from 0 to 1."""
+    """The bounds. `draw` gives a number from 0 to 1 for the jitter."""
 
-    def __init__(self, limits: QueueLimits, pace: Pace, jitter: random.Random | None = None) -> None:
+    def __init__(self, limits: QueueLimits, pace: Pace) -> None:
         self.limits, self._pace = limits, pace
-        self._random = jitter or random.Random()
+        self.draw: Callable[[], float] = random.random
 
     def bounds(self) -> QueueLimits:
         """With what follows from the speeds that were measured."""
@@ -56,8 +57,8 @@ class Admission:
 
     def refusal(self, status: int, depth: int, wait: float) -> QueueFull:
         """`wait`: seconds until it may be worth while to come again."""
-        middle = min(max(wait, SHORTEST / (1 - JITTER)), LONGEST / (1 + JITTER))
-        after = middle * (1 + JITTER * (2 * self._random.random() - 1))
+        middle = min(max(wait, SHORTEST + LEAST_JITTER), LONGEST / (1 + JITTER))
+        after = middle + max(LEAST_JITTER, JITTER * middle) * (2 * self.draw() - 1)
         error = QueueFull(depth, self.limits.waiting, retry_after=after)
         error.status = status
         return error
