@@ -159,7 +159,6 @@ class ChatService:
         elif not (request.deterministic or caller.cache_sampled):
             reason = "not deterministic"
         if reason and self._pool.lists(request.model):
-            await self._pool.resolve(request.model)  # has nothing to wait for, but may say no
             return None, CacheDecision("bypass", reason)
         try:
             async with asyncio.timeout(IDENTITY_SECONDS):
