@@ -20,6 +20,7 @@ from app.services.job_pace import Pace
 
 log = structlog.get_logger(__name__)
 KEPT = 50  # finished jobs that are remembered
+CANCEL_AGAIN_SECONDS = 5.0
 NEWS_GAP = 0.1  # seconds between two looks of a watcher, at least
 
 
@@ -177,9 +178,9 @@ class Jobs:
             self._end(job_id, JobState.CANCELLED)
             await self._dismissed[job_id]()
         task = self._tasks.get(job_id)
-        if task is not None:
+        while task is not None and not task.done():  # a library may take the request for its own timeout: ask again
             task.cancel()
-            await asyncio.wait({task})
+            await asyncio.wait({task}, timeout=CANCEL_AGAIN_SECONDS)
 
     async def watch(self) -> AsyncGenerator[tuple[JobView, ...], None]:
         """All jobs, oldest first, then those that changed, each time some did; at most ten times a second."""

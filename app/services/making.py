@@ -180,10 +180,12 @@ async def _verified(stages: _Stages, source: SourceFile) -> None:
     work = asyncio.ensure_future(asyncio.to_thread(verify, source, on_progress, left))
     try:
         await asyncio.shield(work)
-    finally:
+    except asyncio.CancelledError:
         left.set()
-        if not work.done():
-            await asyncio.wait({work})
+        await asyncio.wait({work})
+        if not work.cancelled():
+            work.exception()  # asked for, so that asyncio does not report it as forgotten: the cancelling wins
+        raise
 
 
 async def _quantized(stages: _Stages, quantizer: Quantizer, source: Path, target: Path, level: str) -> QuantizedFile:

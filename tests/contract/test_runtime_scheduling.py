@@ -234,7 +234,7 @@ def test_a_worker_that_takes_more_memory_than_it_may_ends_with_one_error_and_the
         given, hard = worker.rlimit(psutil.RLIMIT_AS)
         assert 0 < given < 8 << 30
         worker.rlimit(psutil.RLIMIT_AS, (worker.memory_info().vms + MIB, hard))
-        failed = server.send("POST", "/api/generate", body("a") | {"prompt": "word " * 400_000})
+        failed = server.send("POST", "/api/generate", body("a") | {"prompt": "word " * 200_000})
         assert failed.status == 500
         assert "ran out of memory" in failed.json["error"] and "num_ctx" in failed.json["error"]
         assert ask(server, "b").status == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -174,3 +175,19 @@ async def test_a_new_start_takes_the_place_of_what_failed_under_the_same_key() -
     jobs.start("pull", "k", "t", fails)
     assert len(jobs.list()) == 1
     await jobs.stop()
+
+
+async def test_work_that_swallows_a_cancelling_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.services.jobs.CANCEL_AGAIN_SECONDS", 0.01)
+    jobs, begun = Jobs(), asyncio.Event()
+
+    async def deaf_at_first(_handle: JobHandle) -> None:
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    job = jobs.start("pull", "k", "deaf", deaf_at_first)
+    await begun.wait()
+    await asyncio.wait_for(jobs.cancel(job.id), 5)
+    assert jobs.get(job.id).state is JobState.CANCELLED
