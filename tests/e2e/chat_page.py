@@ -76,6 +76,8 @@ class ChatPage:
         field = self.page.get_by_role("spinbutton", name=label)
         field.fill(value)
         field.press("Enter")
+        reset = self.page.get_by_role("button", name="Back to the model's own")
+        expect(reset).to_be_enabled(timeout=SECONDS)  # the page has taken the value
         self.page.keyboard.press("Escape")
 
     def chat_id(self) -> str:
