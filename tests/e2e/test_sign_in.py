@@ -38,7 +38,8 @@ def test_bound_to_every_interface_the_page_wants_the_token_and_then_answers(tmp_
         page.locator("#token").press("Enter")
         chat = ChatPage(page, app.url)
         expect(chat.composer).to_be_enabled(timeout=SECONDS)
+        chat.set_parameter("Temperature", "0")
         chat.ask("What is the capital of France?")
-        assert len(chat.read()) > 10
+        assert "Paris" in chat.read()
         (cookie,) = (cookie for cookie in page.context.cookies() if cookie["name"] == "loupe_session")
         assert cookie["httpOnly"] and cookie["sameSite"] == "Strict" and TOKEN not in cookie["value"]
