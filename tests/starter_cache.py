@@ -25,6 +25,7 @@ from app.runtime.starter_download import FILE_NAME, starter_file
 
 ROOT = Path(__file__).parents[1]
 CACHE = Path(os.environ.get("STARTER_TEST_CACHE") or ROOT / "build" / "test-cache")  # read before a test can change it
+CACHE.mkdir(parents=True, exist_ok=True)  # whichever test of a fresh checkout comes first
 TAGS = tuple(step.tag for step in LADDER)
 
 
