@@ -78,8 +78,11 @@ class Dispatcher:
     def _turn_away(self, now: float) -> bool:
         """Drop one whose client has gone, who no longer wants the slot, or whom no host can serve at any time."""
         places = self._schedule.residency.places.values()
-        hopeless = {model for model, count in self._schedule.lines.models.items() if count}
-        hopeless = {model for model in hopeless if not any(place.has(model) and not place.limited for place in places)}
+        hopeless = [
+            model
+            for model in self._schedule.lines.models
+            if not any(place.has(model) and not place.limited for place in places)
+        ]
         for ticket in self._schedule.lines:
             patience = ticket.ask.patience
             if ticket.settled:
@@ -116,10 +119,6 @@ class Dispatcher:
         swap = bool(place and place.goes(ticket.model))
         ticket.cold = place.use(ticket.model, now) if place else not lease.warm
         self.running[ticket] = None
-        service = self._schedule.pace.service(ticket, ticket.host)
-        ticket.charged_seconds = service.mean + service.load * ticket.cold if service else NOMINAL_SECONDS
-        self._schedule.classes.charge(ticket.priority, ticket.charged_seconds)
-        self._pay(now)
         if self._meter is not None:
             self._meter.waited(ticket.priority, now - ticket.entered)
             if ticket.cold:
@@ -161,13 +160,22 @@ class Dispatcher:
     # Accounts
 
     def _pay(self, now: float) -> None:
-        """Charge those that run for what they have had so far."""
+        """Charge those that run: at first for what they are thought to take, then for what they have had beyond it.
+
+        Done when somebody waits, since until then no counter is looked at.
+        """
         for ticket in self.running:
             self._charge(ticket, cost(ticket.prompt_tokens, ticket.tokens))
             ran = now - (ticket.began if ticket.began is not None else now)
-            if ran > ticket.charged_seconds:
-                self._schedule.classes.charge(ticket.priority, ran - ticket.charged_seconds)
-                ticket.charged_seconds = ran
+            due = ran if ticket.charged_seconds else max(ran, self._thought(ticket))
+            if due > ticket.charged_seconds:
+                self._schedule.classes.charge(ticket.priority, due - ticket.charged_seconds)
+                ticket.charged_seconds = due
+
+    def _thought(self, ticket: Ticket) -> float:
+        """Seconds that one which has just got its slot is thought to take."""
+        service = self._schedule.pace.service(ticket, ticket.host)
+        return service.mean + service.load * ticket.cold if service else NOMINAL_SECONDS
 
     def _charge(self, ticket: Ticket, due: float) -> None:
         self._schedule.flows.charge(ticket.lane, due - ticket.charged)

@@ -19,6 +19,7 @@ class Lines:
         self.models: Counter[str] = Counter()
         """How many wait for each model."""
         self.prompt_tokens = 0
+        self._count = 0
 
     def clone(self) -> Lines:
         """A copy to try things out with; the tickets are the same."""
@@ -27,11 +28,11 @@ class Lines:
             copy._lanes[kind] = {
                 flow: {model: deque(line) for model, line in models.items()} for flow, models in flows.items()
             }
-        copy.models = Counter(self.models)
+        copy.models, copy._count = Counter(self.models), self._count
         return copy
 
     def __len__(self) -> int:
-        return self.models.total()
+        return self._count
 
     def __iter__(self) -> Iterator[Ticket]:
         """Everyone, by class and flow."""
@@ -62,6 +63,7 @@ class Lines:
         else:
             line.append(ticket)
         self.models[ticket.model] += 1
+        self._count += 1
         self.prompt_tokens += ticket.prompt_tokens
 
     def remove(self, ticket: Ticket) -> bool:
@@ -77,5 +79,8 @@ class Lines:
         if not models:
             del flows[ticket.flow]
         self.models[ticket.model] -= 1
+        if not self.models[ticket.model]:
+            del self.models[ticket.model]  # the names are whatever clients send
+        self._count -= 1
         self.prompt_tokens -= ticket.prompt_tokens
         return True

@@ -36,7 +36,7 @@ class Picture:
         self._fresh: Played | None = None  # what was just played for one that came, and may be let in
         self._rows: tuple[WaitingRow, ...] = ()
         self._drawn_at, self._rows_at = 0.0, 0.0
-        self._news = asyncio.Event()
+        self._news: asyncio.Event | None = None  # while somebody looks
 
     def snapshot(
         self, running: Sequence[Ticket], limits: QueueLimits, *, paused: bool, draining: bool
@@ -48,13 +48,17 @@ class Picture:
     def changed(self, running: Sequence[Ticket], *, paused: bool) -> None:
         """Something has happened: draw now, or soon."""
         self.change += 1
-        if len(self._schedule.lines) <= AT_ONCE or time.perf_counter() - self._drawn_at >= PAUSE:
+        if not len(self._schedule.lines):
+            self._rows, self.longest = (), 0.0
+        elif len(self._schedule.lines) <= AT_ONCE or time.perf_counter() - self._drawn_at >= PAUSE:
             self.draw(running, paused=paused)
         self._fresh = None
-        news, self._news = self._news, asyncio.Event()
-        news.set()
+        if self._news is not None:
+            self._news.set()
+            self._news = None
 
     async def changes(self) -> None:
+        self._news = self._news or asyncio.Event()
         await self._news.wait()
 
     def foretell(self, ticket: Ticket, running: Sequence[Ticket], longest: float) -> float:
