@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 Endpoint = Literal["chat", "generate"]
@@ -107,14 +108,16 @@ class Chunk:
     whole: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """One layer's share of a request: `start` and `end` in seconds since the request arrived."""
+class Span(NamedTuple):
+    """One layer's share of a request: `start` and `end` in seconds since the request arrived.
+
+    A tuple, because each request makes a handful, several times as fast as frozen dataclasses.
+    """
 
     name: str
     start: float
     end: float
-    attributes: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    attributes: Mapping[str, str | int | float | bool] = MappingProxyType({})
 
     @property
     def seconds(self) -> float:

@@ -99,8 +99,7 @@ class ChatService:
             for attempt in (1, 2):
                 caller.trace.host = lease.address.name
                 try:
-                    async with lease.until_begun():
-                        answer = await lease.backend.forward("POST", path, body)
+                    answer = await lease.first(lease.backend.forward("POST", path, body))
                     break
                 except LoupeError as error:
                     lease.failed(error)
@@ -281,16 +280,16 @@ class ChatService:
         began, first, usage = trace.elapsed, None, None
         outcome = "failed"
         try:
-            async with aclosing(lease.backend.stream(request)) as chunks, lease.until_begun() as begun:
-                async for chunk in chunks:
-                    if first is None:
-                        first = trace.elapsed
-                        begun()
-                        trace.enter("decode")
+            async with aclosing(lease.backend.stream(request)) as chunks:
+                chunk = await lease.first(anext(chunks, None))
+                first = trace.elapsed
+                trace.enter("decode")
+                while chunk is not None:
                     if chunk.done or chunk.whole:
                         outcome, usage = "ok", chunk.usage
                         lease.succeeded()
                     yield chunk
+                    chunk = await anext(chunks, None)
         except (GeneratorExit, asyncio.CancelledError):
             outcome = "ok" if outcome == "ok" else "cancelled"
             raise

@@ -7,7 +7,7 @@ from. `HEAD` is the newest revision: Alembic itself is imported only when a file
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from sqlalchemy import Boolean, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
@@ -55,7 +55,8 @@ messages = Table(
 
 
 def encode_answer(answer: Answer) -> str:
-    return json.dumps(asdict(answer), separators=(",", ":"))
+    spans = [{**span._asdict(), "attributes": dict(span.attributes)} for span in answer.spans]
+    return json.dumps({**asdict(replace(answer, spans=())), "spans": spans}, separators=(",", ":"))
 
 
 def decode_answer(text: str) -> Answer:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable
-from typing import Protocol
+from collections.abc import Awaitable
+from typing import Protocol, TypeVar
 
 from app.core.errors import HostUnreachable, LoupeError
 from app.core.hosts import HostAddress
 from app.core.ports import Backend
+from app.services.interruption import Interrupted, Interruption
 from app.services.watched_host import WatchedHost, canonical
+
+Result = TypeVar("Result")
 
 
 class Owner(Protocol):
@@ -33,7 +34,7 @@ class Lease:
         self._host, self._owner = host, owner
         self.model, self._prefix = model, prefix
         self._held = True
-        self._limit: asyncio.Timeout | None = None
+        self._beginning = Interruption()
         self._take()
 
     @property
@@ -63,28 +64,21 @@ class Lease:
         """The caller left before the end."""
         self._host.breaker.abandoned(self._number)
 
-    @contextlib.asynccontextmanager
-    async def until_begun(self) -> AsyncIterator[Callable[[], None]]:
-        """Around an attempt; call what it gives at the first byte. Before that, `give_up` ends the attempt.
-
-        Raises `HostUnreachable` then.
-        """
+    async def first(self, work: Awaitable[Result]) -> Result:
+        """What an attempt gives first. Before that `give_up` ends it, and it raises `HostUnreachable`."""
         host = self._host
+        host.unbegun.add(self)
         try:
-            async with asyncio.timeout(None) as self._limit:
-                host.unbegun.add(self)
-                try:
-                    yield lambda: host.unbegun.discard(self)
-                finally:
-                    host.unbegun.discard(self)
-        except TimeoutError as error:
+            with self._beginning:
+                return await work
+        except Interrupted as error:
             raise HostUnreachable(host.name, "it stopped answering its health checks") from error
+        finally:
+            host.unbegun.discard(self)
 
     def give_up(self) -> None:
         """The host is lost and another one can answer. Does nothing once the answer has begun."""
-        if self in self._host.unbegun and self._limit is not None:
-            self._host.unbegun.discard(self)
-            self._limit.reschedule(asyncio.get_running_loop().time())
+        self._beginning.fire()
 
     def move(self) -> bool:
         """Exchange the slot for one on another host. False, and nothing changed, where none is free."""

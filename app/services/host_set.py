@@ -25,7 +25,7 @@ class HostSet:
         self._watchers: dict[str, asyncio.Task[None]] = {}
         self._listeners: list[Callable[[], None]] = []
         self._mourners: list[Callable[[str], None]] = []
-        self._news = asyncio.Event()
+        self._news: asyncio.Event | None = None  # while somebody waits for some
         self._alarm: asyncio.TimerHandle | None = None
         self.populate(backends)
 
@@ -113,12 +113,13 @@ class HostSet:
         """The statuses now, and again after each change; changes that come together are told once."""
         told: tuple[HostStatus, ...] | None = None
         while True:
-            news, now = self._news, self.statuses()
+            now = self.statuses()
             if now != told:
                 told = now
                 yield now
             else:
-                await news.wait()
+                self._news = self._news or asyncio.Event()
+                await self._news.wait()
 
     def changed(self) -> None:
         self._tell()
@@ -152,8 +153,9 @@ class HostSet:
                 listener(digest)
 
     def _tell(self) -> None:
-        news, self._news = self._news, asyncio.Event()
-        news.set()
+        if self._news is not None:
+            self._news.set()
+            self._news = None
 
     def _host_changed(self) -> None:
         self._set_alarm()

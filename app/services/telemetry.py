@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import structlog
 
@@ -97,7 +97,7 @@ class Trace:
     def __init__(self, clock: Clock, *, principal: str = "local", flow: str = "local") -> None:
         self._clock = clock
         self._began = clock.monotonic()
-        self._phase: Callable[[], Phase] = lambda: Phase("new")
+        self._phase: str | Callable[[], Phase] = "new"
         self._shared: Trace | None = None
         self._spans: list[Span] = []
         self.id = f"{random.getrandbits(64):016x}"  # noqa: S311  # a name, not a secret
@@ -115,12 +115,12 @@ class Trace:
     @property
     def phase(self) -> Phase:
         """What the request waits for now. Cheap and safe to read from another thread."""
-        own = self._phase()
+        own = Phase(self._phase) if isinstance(self._phase, str) else self._phase()
         return self._shared.phase if self._shared is not None and own.name != "done" else own
 
     def enter(self, phase: str | Callable[[], Phase]) -> None:
         """Say what the request does now; a callable is asked anew at each reading (a queue position falls)."""
-        self._phase = phase if callable(phase) else (lambda now=Phase(phase): now)  # type: ignore[misc]
+        self._phase = phase
 
     @property
     def host(self) -> str:
@@ -169,8 +169,8 @@ class Trace:
         spans = list(self._spans)
         if self._shared is not None:
             shift = self._shared._began - self._began
-            moved = [replace(span, start=span.start + shift, end=span.end + shift) for span in self._shared.spans]
-            spans += [replace(span, start=max(span.start, 0.0)) for span in moved if span.end > 0 or span.start >= 0]
+            moved = [span._replace(start=span.start + shift, end=span.end + shift) for span in self._shared.spans]
+            spans += [span._replace(start=max(span.start, 0.0)) for span in moved if span.end > 0 or span.start >= 0]
         return tuple(sorted(spans, key=lambda span: (span.start, span.end)))
 
     def saw_text(self) -> None:

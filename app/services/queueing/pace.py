@@ -81,7 +81,8 @@ class Pace:
         """A request has ended as it should, after `took` seconds in its slot."""
         self._medians.clear()
         self._drawn.clear()
-        speeds = self._speeds.setdefault((ticket.host, ticket.model), _Speeds())
+        place = (ticket.host, ticket.model)
+        speeds = self._speeds.get(place) or self._speeds.setdefault(place, _Speeds())
         speeds.took.append(max(0.0, took - (usage.load_ns / 1e9 if usage and ticket.cold else 0.0)))
         if usage is None or not usage.output_tokens:
             speeds.whole.append(took)
@@ -104,7 +105,9 @@ class Pace:
         most = ticket.ask.most_tokens
         seen = (tokens, most is None or tokens < most)
         for key in _keys(ticket):
-            kept = self._lengths.setdefault(key, deque(maxlen=LENGTHS_KEPT))
+            kept = self._lengths.get(key)
+            if kept is None:
+                kept = self._lengths[key] = deque(maxlen=LENGTHS_KEPT)
             kept.append(seen)
             self._lengths.move_to_end(key)
         while len(self._lengths) > FLOWS_KEPT:

@@ -85,7 +85,8 @@ class Schedule:
         """Everyone who could be given a slot, the best first, with the names of the hosts to choose from."""
         fits: dict[tuple[str, bool], tuple[Fit, tuple[str, ...]]] = {}
         held: list[tuple[Ticket, tuple[str, ...]]] = []
-        for kind in sorted(Priority, key=lambda kind: (self.classes.after(kind, self.seconds), kind is Priority.BATCH)):
+        kinds = [kind for kind in Priority if self.lines.flows(kind)]
+        for kind in sorted(kinds, key=lambda kind: (self.classes.after(kind, self.seconds), kind is Priority.BATCH)):
             for fit, ticket, hosts in self._of_class(kind, now, fits):
                 if fit is Fit.HELD:
                     held.append((ticket, hosts))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Protocol, Self, TypeVar
 from app.core.errors import Cancelled, LoupeError
 from app.core.generation import GenerationRequest, Json, Priority, Usage
 from app.services.host_lease import Lease
+from app.services.interruption import Interrupted, Interruption
 from app.services.queueing.views import Eta
 from app.services.watched_host import canonical
 
@@ -137,7 +137,7 @@ class Ticket:
         """Pieces of the answer so far."""
         self.charged = self.charged_seconds = 0.0
         self._ended = False
-        self._reading: asyncio.Timeout | None = None
+        self._reading = Interruption()
 
     @property
     def flow(self) -> str:
@@ -159,28 +159,22 @@ class Ticket:
 
     async def reading(self, pieces: AsyncIterator[Piece]) -> AsyncGenerator[Piece, None]:
         """Count the pieces of the answer. Raises `Cancelled` where an operator ends it."""
-        while True:
-            if self._ended:
-                raise Cancelled("stop")
+        while not self._ended:
             try:
-                async with asyncio.timeout(None) as self._reading:
+                with self._reading:
                     piece = await anext(pieces, None)
-            except TimeoutError:
-                if self._ended:
-                    raise Cancelled("stop") from None
-                raise
+            except Interrupted:
+                break
             if piece is None:
                 return
             self.tokens += 1
             yield piece
+        raise Cancelled("stop")
 
     def end(self) -> None:
         """An operator ends it, wherever it is: its waiter or its reader gets `Cancelled`."""
         self._ended = True
-        if self._reading is not None:
-            with contextlib.suppress(RuntimeError):  # between two pieces, where nothing is awaited
-                self._reading.reschedule(asyncio.get_running_loop().time())
-        elif self.lease is None:
+        if not self._reading.fire() and self.lease is None:
             self.cancel()
 
     def finish(self, usage: Usage | None = None) -> None:
