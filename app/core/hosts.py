@@ -82,7 +82,7 @@ class HostSeats:
 
     `resting`: it is used where no other one will do, for its breaker is open, or it said that it is busy, or `limited`
     (it said when to come back). `models` is None until the host has told its list. `loaded` is what it said to have
-    loaded, at `loaded_at` (monotonic seconds; minus infinity before it was asked).
+    loaded when it was asked at `loaded_at` (monotonic seconds; minus infinity before that).
     """
 
     name: str

@@ -67,7 +67,7 @@ class WatchedHost:
         self.room = HostRoom()
         self.models: dict[str, ModelInfo] | None = None  # by canonical name; None until the host has told
         self.loaded: dict[str, LoadedModel] = {}
-        self.loaded_at = float("-inf")  # when it said what is loaded, by the monotonic clock
+        self.loaded_at = float("-inf")  # when it was asked what is loaded, by the monotonic clock
         self.warm: set[str] = set()  # canonical names that we know to be loaded there
         self.busy_slots = 0
         self.unbegun: set[Lease] = set()  # requests that wait here for their first byte
@@ -200,9 +200,10 @@ class WatchedHost:
         """Ask what is loaded. Ollama holds this answer back while it loads a model: then what was known stays."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CHECK_TIMEOUT):
+                asked = self._clock.monotonic()
                 self.loaded = {canonical(model.name): model for model in await self.backend.loaded()}
                 self.warm = set(self.loaded)
-                self.loaded_at = self._clock.monotonic()
+                self.loaded_at = asked
                 self.room.see(self.loaded, self._clock.now())
 
     async def watch(self) -> None:

@@ -131,7 +131,10 @@ class Dispatcher:
         del self.running[ticket]
         self._schedule.give_back(ticket.lane)
         if finished and ticket.began is not None and ticket.lease and ticket.lease.address.name == ticket.host:
-            took = self._clock.monotonic() - ticket.began
+            now = self._clock.monotonic()
+            took = now - ticket.began
+            if place := self._schedule.residency.places.get(ticket.host):
+                place.served_at[ticket.model] = now
             self._schedule.pace.learn(ticket, took, usage)
             self._schedule.seconds += NEWEST * (took - self._schedule.seconds)
         if ticket.lease is not None:

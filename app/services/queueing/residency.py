@@ -6,7 +6,8 @@ can hold is learned: one, until it was seen with more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
@@ -40,6 +41,8 @@ class Place:
     room: int = 1
     loaded_at: float = float("-inf")
     swapped_at: float = float("-inf")
+    served_at: dict[str, float] = field(default_factory=dict)
+    """When a request for the model last ended well there: then it was loaded."""
 
     def clone(self) -> Place:
         return replace(self, resident=list(self.resident))
@@ -61,6 +64,18 @@ class Place:
         if going:
             self.swapped_at = now
         return cold
+
+    def told(self, loaded: frozenset[str], asked: float, running: Collection[str]) -> None:
+        """What the host says to have loaded, having been asked at `asked`. While it loads a model, it does not name
+        that one yet, and may still name what has to go: whose requests run, or have ended well since, is there."""
+        self.room = max(self.room, len(loaded))
+        if asked > self.loaded_at:
+            there = [model for model in self.resident if model in loaded or self.served_at.get(model, asked) > asked]
+            self.resident = sorted(loaded.difference(there)) + there
+        sure = [model for model in self.resident if model in running]
+        sure += sorted(set(running).difference(sure))
+        others = [model for model in self.resident if model not in sure]
+        self.resident = others[max(0, len(others) + len(sure) - self.room) :] + sure
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +103,15 @@ class Residency:
 
         `running`: (host, model) of the requests that hold slots. Their models are there, or will be in a moment.
         """
-        known, self.places = self.places, {}
+        known, self.places, busy = self.places, {}, defaultdict[str, set[str]](set)
+        for name, model in running:
+            busy[name].add(model)
         for seat in seats:
             place = known.get(seat.name) or Place(seat.name, seat.slots)
             place.slots, place.free, place.models = seat.slots, seat.free, seat.models
             place.resting, place.limited = seat.resting, seat.limited
-            place.room = max(place.room, len(seat.loaded))
-            if seat.loaded_at > place.loaded_at:
-                place.resident = [model for model in place.resident if model in seat.loaded]
-                place.resident += sorted(seat.loaded.difference(place.resident))
+            place.told(seat.loaded, seat.loaded_at, busy.get(seat.name, ()))
             self.places[seat.name] = place
-        for name, model in running:
-            if name in self.places and model not in self.places[name].resident:
-                self.places[name].resident.append(model)
 
     def has_loaded(self, host: str, model: str) -> bool:
         place = self.places.get(host)

@@ -8,6 +8,8 @@ import pytest
 
 from app.services.interruption import Interrupted, Interruption
 
+pytestmark = pytest.mark.anyio
+
 
 async def _waiting(interruption: Interruption, began: asyncio.Event) -> str:
     try:
