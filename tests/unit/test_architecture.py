@@ -233,6 +233,12 @@ def test_a_banned_name_is_used_nowhere_else(name, allowed):
     assert uses == []
 
 
+def test_a_fragment_has_a_place_of_its_own():
+    """Why is said in the module that gives it one."""
+    places = [source.module for source in sources() if "st.fragment" in source.text]
+    assert places == ["app.ui.fragments"]
+
+
 def test_no_async_function_sleeps_its_thread():
     """time.sleep stops the loop, and every stream on it."""
     sleeps = [

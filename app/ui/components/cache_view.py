@@ -11,13 +11,14 @@ from app.services.cache_views import AgeBand, CacheEntry, CacheStats
 from app.ui import access, bridge, notices, service_actions
 from app.ui import service_words as words
 from app.ui import view_models as vm
+from app.ui.fragments import fragment
 from app.ui.state import PAGE_OF_ENTRIES, service_state
 
 SEARCH, MODEL = "cache-search", "cache-model"  # widget keys
 EXPORT = '<a class="lp-button" href="/loupe/cache/export" download>Export</a>'
 
 
-@st.fragment
+@fragment()
 def show() -> None:
     cache = access.services().cache
     stats = bridge.call(cache.stats())

@@ -13,6 +13,7 @@ import streamlit as st
 from app.core.errors import LoupeError
 from app.core.hosts import ANSWERING, HostState, HostStatus
 from app.ui import access, bridge
+from app.ui.fragments import fragment
 
 LOOK_SECONDS = 2.0
 
@@ -35,7 +36,7 @@ def signature() -> tuple[Any, ...]:
     return hosts, jobs, variants
 
 
-@st.fragment(run_every=LOOK_SECONDS)
+@fragment(run_every=LOOK_SECONDS)
 def _strip(drawn: tuple[Any, ...]) -> None:
     if signature() != drawn:
         st.rerun()

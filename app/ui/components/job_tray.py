@@ -13,6 +13,7 @@ from app.services.jobs import JobState, JobView
 from app.ui import access, model_actions, notices
 from app.ui import model_words as words
 from app.ui import view_models as vm
+from app.ui.fragments import fragment
 from app.ui.state import dismissed_jobs, models_state, running_jobs
 
 LOOK_SECONDS = 2.0
@@ -24,7 +25,7 @@ def show() -> None:
     """Call it once per screen, before anything else that stands at the bottom."""
     busy = any(job.active for job in access.services().jobs.list())
     with st.bottom:
-        st.fragment(_tray, run_every=BUSY_SECONDS if busy else LOOK_SECONDS)()
+        fragment(run_every=BUSY_SECONDS if busy else LOOK_SECONDS)(_tray)()
 
 
 def _tray() -> None:

@@ -15,12 +15,13 @@ from app.ui import view_models as vm
 from app.ui.components import second_variant
 from app.ui.components.glossary import explained
 from app.ui.components.host_strip import LOOK_SECONDS
+from app.ui.fragments import fragment
 from app.ui.state import MODEL_PARAMETER, models_state
 
 LOAD_SECONDS = 600.0  # a large model from a slow disk
 
 
-@st.fragment(run_every=LOOK_SECONDS)
+@fragment(run_every=LOOK_SECONDS)
 def show() -> None:
     """The whole list; draws itself anew every two seconds, so that progress and memory are always those of now."""
     with notices.showing_errors("models"):
