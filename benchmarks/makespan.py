@@ -1,8 +1,9 @@
 """How long a shuffled batch over several models takes: the queue's order against the order of arrival.
 
-    python -m benchmarks.makespan [--tokens 16,128] [--hosts 1,2] [--prompts 20] [--seed 1]
+    python -m benchmarks.makespan [--tokens 16,128] [--hosts 1,2] [--prompts 20,10] [--seed 1]
 
-Four variants of the starter family, each with so many prompts, all batch class, arriving at once and shuffled; every
+Four variants of the starter family, each with so many prompts (of each length of answers so many; about ten minutes
+together on two cores), all batch class, arriving at once and shuffled; every
 host is a runtime of Loupe's own with one slot and one model in memory. For the comparison whoever came first is next,
 whatever is loaded.
 """
@@ -22,6 +23,7 @@ from unittest.mock import patch
 
 from app.core.generation import CacheMode, GenerationRequest, Priority, Usage
 from app.services.chat import Caller
+from app.services.queueing.pace import COLD_SECONDS
 from app.services.queueing.schedule import Schedule
 from app.services.queueing.tickets import Ticket
 from benchmarks.harness import Report
@@ -31,16 +33,19 @@ from tests.starter_cache import linked_store
 
 VARIANTS = ("q8_0", "q4_k_m", "q4_0", "q2_k")
 UNBOUNDED = {"queue_limit": 100_000, "queue_per_client": 100_000, "queue_batch_wait_seconds": 86_400}
+OVERDUE = 86_400  # seconds: the bound of delay, raised so that nobody's turn is forced
 
 
 @dataclass(slots=True)
 class Run:
-    """Seconds, summed over the requests: `service` without the loads, `loading` of them; `loads` counts."""
+    """Seconds, summed over the requests: `service` without the loads, `loading` of them; `loads` counts, `forced` those
+    for somebody who had waited longer than the bound of delay."""
 
     makespan: float = 0.0
     service: float = 0.0
     loading: float = 0.0
     loads: int = 0
+    forced: int = 0
 
 
 async def one(product: Loupe, variant: str, number: int, tokens: int, run: Run) -> None:
@@ -57,12 +62,14 @@ async def one(product: Loupe, variant: str, number: int, tokens: int, run: Run) 
             usage = chunk.usage or usage
     run.service += (usage.total_ns - usage.load_ns) / 1e9
     run.loading += usage.load_ns / 1e9
+    waited = sum(span.seconds for span in caller.trace.spans if span.name == "queue")
+    run.forced += waited > OVERDUE and usage.load_ns / 1e9 > COLD_SECONDS
 
 
 async def batch(folder: Path, hosts: list[str], work: list[tuple[str, int]], tokens: int, *, ours: bool) -> Run:
     run = Run()
     order = nullcontext() if ours else patch.object(Schedule, "candidates", first_come)
-    async with loupe(folder, hosts, **UNBOUNDED, swap_hold_seconds=3600, swap_overdue_seconds=86_400) as product:
+    async with loupe(folder, hosts, **UNBOUNDED, swap_hold_seconds=3600, swap_overdue_seconds=OVERDUE) as product:
         began = time.monotonic()
         with order:
             await asyncio.gather(*(one(product, variant, number, tokens, run) for variant, number in work))
@@ -81,20 +88,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Makespan of a shuffled batch over four models.")
     parser.add_argument("--tokens", default="16,128")
     parser.add_argument("--hosts", default="1,2")
-    parser.add_argument("--prompts", type=int, default=20)
+    parser.add_argument("--prompts", default="20,10", help="for each of the lengths; one figure is for all of them")
     parser.add_argument("--seed", type=int, default=1)
     words = parser.parse_args()
     report = Report("makespan", "A shuffled batch over four models")
+    tokens, prompts = ([int(word) for word in told.split(",")] for told in (words.tokens, words.prompts))
+    lengths = list(zip(tokens, prompts * len(tokens) if len(prompts) == 1 else prompts, strict=True))
     rows = []
     for count in map(int, words.hosts.split(",")):
-        for tokens in map(int, words.tokens.split(",")):
-            found = {ours: _measure(count, tokens, words.prompts, words.seed, ours=ours) for ours in (True, False)}
-            rows.append(_row(count, tokens, found))
+        for tokens, prompts in lengths:
+            found = {ours: _measure(count, tokens, prompts, words.seed, ours=ours) for ours in (True, False)}
+            rows.append(_row(count, tokens, prompts, found))
     heads = (
-        "hosts", "tokens an answer", "loads", "makespan, s", "service + loads, s", "makespan / that",
-        "loads by arrival", "makespan by arrival, s", "ratio",
+        "hosts", "tokens an answer", "prompts a variant", "loads", "forced", "makespan, s",
+        "service + loads, s", "makespan / that", "loads by arrival", "makespan by arrival, s", "ratio",
     )  # fmt: skip
-    report.table(f"4 variants x {words.prompts} prompts, one slot and one model in memory a host", heads, rows)
+    report.table("4 variants, one slot and one model in memory a host", heads, rows)
     report.finish()
 
 
@@ -112,12 +121,12 @@ def _measure(hosts: int, tokens: int, prompts: int, seed: int, *, ours: bool) ->
     return run
 
 
-def _row(hosts: int, tokens: int, found: dict[bool, Run]) -> list[str]:
+def _row(hosts: int, tokens: int, prompts: int, found: dict[bool, Run]) -> list[str]:
     ours, theirs = found[True], found[False]
     least = (ours.service + ours.loading) / hosts
     return [
-        str(hosts), str(tokens), str(ours.loads), f"{ours.makespan:.1f}", f"{least:.1f}",
-        f"{ours.makespan / least:.2f}", str(theirs.loads), f"{theirs.makespan:.1f}",
+        str(hosts), str(tokens), str(prompts), str(ours.loads), str(ours.forced), f"{ours.makespan:.1f}",
+        f"{least:.1f}", f"{ours.makespan / least:.2f}", str(theirs.loads), f"{theirs.makespan:.1f}",
         f"{ours.makespan / theirs.makespan:.2f}",
     ]  # fmt: skip
 

@@ -19,6 +19,7 @@ import struct
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 READ = 1 << 15  # bytes that are taken from a socket at once
@@ -275,8 +276,8 @@ class Pipe:
 
     async def _unless_changed(self, work: object) -> bool:
         """Whether `work` came to its end before the toxics changed; where they change it is cancelled."""
-        doing = asyncio.ensure_future(work)  # type: ignore[call-overload]
-        changing = asyncio.ensure_future(self.changed.wait())
+        doing: asyncio.Task[object] = asyncio.ensure_future(work)  # type: ignore[call-overload]
+        changing: asyncio.Task[object] = asyncio.ensure_future(self.changed.wait())
         try:
             await asyncio.wait({doing, changing}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -375,8 +376,9 @@ class FaultProxy:
             pipe.set(self._toxics)
         works = [asyncio.ensure_future(work) for work in (*(pipe.run() for pipe in pipes), gone.wait())]
         both_ended = asyncio.gather(*works[:2])
+        ends: list[asyncio.Future[Any]] = [both_ended, works[2]]
         try:
-            await asyncio.wait({both_ended, works[2]}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for work in works:
                 work.cancel()

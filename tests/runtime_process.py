@@ -41,7 +41,8 @@ class RuntimeProcess(HttpTarget):
         return [child for child in _children(self.pid) if any("worker.py" in word for word in _words(child))]
 
     def one_worker(self) -> psutil.Process:
-        return wait_for("a worker", self.workers)[0]
+        workers: list[psutil.Process] = wait_for("a worker", self.workers)
+        return workers[0]
 
 
 def _children(pid: int) -> list[psutil.Process]:

@@ -87,7 +87,7 @@ def _ours(host: str, error: BaseException) -> HostError | None:
     for kind in type(error).__mro__:
         if kind in FROM_HTTPX:
             return FROM_HTTPX[kind](host, error)
-    return HostUnreachable(host, _words(error)) if isinstance(error, OSError) else None
+    return HostUnreachable(host, _words(error), sent=True) if isinstance(error, OSError) else None
 
 
 @contextmanager

@@ -251,8 +251,9 @@ class HostUnreachable(HostError):
     code = "host_unreachable"
     retryable = True
 
-    def __init__(self, host: str, why: str = "") -> None:
+    def __init__(self, host: str, why: str = "", *, sent: bool = False) -> None:
         super().__init__(host, f"the model host {host} does not answer" + (f": {why}" if why else ""))
+        self.sent = sent  # it may have got the request, and be at it
 
 
 class HostWarming(HostUnreachable):

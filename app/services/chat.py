@@ -23,7 +23,7 @@ from app.services.host_pool import HostPool, ResolvedModel
 from app.services.queueing.tickets import beginning, measures
 from app.services.request_queue import Ask, RequestQueue, Ticket
 from app.services.response_cache import CacheHit, ResponseCache, cache_key
-from app.services.retry_policy import RetryBudget, may_go_back, may_go_elsewhere
+from app.services.retry_policy import RetryBudget, costs_nothing, may_go_back, may_go_elsewhere
 from app.services.shared_work import SharedWork, SharedWorks
 from app.services.telemetry import CacheDecision, Phase, Telemetry, Trace
 
@@ -258,7 +258,8 @@ class ChatService:
         if not may_go_elsewhere(error):
             return False
         other = self._pool.has_other(lease.model, lease.address.name)
-        return (other or may_go_back(error) or self._pool.outage is not None) and self._budget.spend()
+        possible = other or may_go_back(error) or self._pool.outage is not None
+        return possible and (costs_nothing(error) or self._budget.spend())
 
     async def _next_lease(self, ticket: Ticket, lease: Lease, trace: Trace) -> Lease:
         """A slot on another host, waiting for it if need be; on the same one where there is no other. In a short outage

@@ -72,7 +72,7 @@ class Lease:
             with self._beginning:
                 return await work
         except Interrupted as error:
-            raise HostUnreachable(host.name, "it stopped answering its health checks") from error
+            raise HostUnreachable(host.name, "it stopped answering its health checks", sent=True) from error
         finally:
             host.unbegun.discard(self)
 

@@ -41,6 +41,12 @@ def may_go_back(error: LoupeError) -> bool:
     return isinstance(error, HostProtocolError)
 
 
+def costs_nothing(error: LoupeError) -> bool:
+    """Whether trying elsewhere takes nothing out of the budget: the host was not even reached, and that takes it out at
+    once, so that such retries are at most as many as it has slots, each time that it dies."""
+    return isinstance(error, HostUnreachable) and not error.sent
+
+
 def counts_against(error: LoupeError) -> bool:
     """Whether the error says something against the host's health."""
     match error:
@@ -55,7 +61,8 @@ def counts_against(error: LoupeError) -> bool:
 class RetryBudget:
     """Retries are at most a fifth of the requests of the last minute, and beside that one in ten seconds.
 
-    Up to three of the latter can be saved up: a quiet service has no fifth to spend when a host of its dies.
+    Up to three of the latter can be saved up: a quiet service has no fifth to spend when a host of its dies. Requests
+    that their host refused to take (`costs_nothing`) need none.
     """
 
     def __init__(self, clock: Clock) -> None:

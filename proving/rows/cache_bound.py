@@ -10,6 +10,7 @@ import sys
 from contextlib import AsyncExitStack
 from typing import Any
 
+from app.core.generation import Json
 from app.core.ports import SystemClock
 from app.services import cache_store
 from app.services.cache_folder import size_on_disk
@@ -20,7 +21,7 @@ from tests.fakes import MODEL, answer, chat
 
 ENDLESS = "nothing evicted"
 LOUD = "errors of the database not caught"
-COLD = {"temperature": 0, "num_ctx": 1024}
+COLD: dict[str, Json] = {"temperature": 0, "num_ctx": 1024}
 SLACK = 16 << 20
 ROOM = 3 << 20
 

@@ -27,7 +27,7 @@ class WallClock:
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
         real = time.time
-        time.time = lambda: real() + self.offset  # type: ignore[assignment]
+        time.time = lambda: real() + self.offset
         try:
             yield
         finally:

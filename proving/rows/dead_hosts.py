@@ -105,9 +105,9 @@ def _clocks(run: Run, scale: float) -> Iterator[None]:
     for name, value in before.items():
         setattr(watched_host, name, value * scale)
     if run.off == UNCHECKED:
-        WatchedHost._look = blind  # type: ignore[method-assign]
+        WatchedHost._look = blind  # type: ignore[method-assign, assignment]
     if run.off == UNREPORTED:
-        WatchedHost.report = lambda *_: None  # type: ignore[method-assign, assignment]
+        WatchedHost.report = lambda *_: None  # type: ignore[method-assign]
     try:
         yield
     finally:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from app.bootstrap import Services
@@ -115,7 +116,7 @@ def _scaled_pool() -> Iterator[Callable[[Services], None]]:
         watched_host.CHECK_TIMEOUT = before
 
 
-def _patience(run: Run) -> dict[str, float]:
+def _patience(run: Run) -> dict[str, Any]:
     scaled = {"connect_seconds": CONNECT, "first_token_seconds": FIRST, "stall_seconds": STALL}
     return dict.fromkeys(scaled, NEVER) if run.off else scaled
 

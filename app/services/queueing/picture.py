@@ -21,6 +21,7 @@ from app.services.queueing.views import Meter, QueueLimits, QueueSnapshot, Runni
 AT_ONCE = 24  # so many may wait and every change is drawn
 PAUSE = 0.1  # seconds between two drawings when more do
 TOLD_KEPT = 64
+SURE = 90  # per cent of the outcomes within which those that are overtaken are to have their slot in time
 
 Played = list[tuple[Ticket, tuple[float, ...], bool]]
 
@@ -62,7 +63,7 @@ class Picture:
         await self._news.wait()
 
     def foretell(self, ticket: Ticket, running: Sequence[Ticket], longest: float) -> float:
-        """Likely seconds until a ticket that has just come gets its slot; 0 while nothing was measured.
+        """Seconds after which a ticket that has just come has its slot, most likely; 0 while nothing was measured.
 
         Where it would overtake somebody who would then wait longer than `longest`, it is that one's wait. Those are not
         counted of whom their own flow has more in the line than the newcomer's.
@@ -76,9 +77,9 @@ class Picture:
             if one is ticket:
                 if not moments:  # too far behind to be played, or no host is there
                     return self.longest * 2
-                wait = self.calibration.eta(position, *self.calibration.estimate(moments)).likely
+                wait = self.calibration.eta(position, *self.calibration.estimate(moments)).high
             elif wait is not None and moments and one.priority is ticket.priority:
-                theirs = now - one.entered + sum(moments) / len(moments)
+                theirs = now - one.entered + sorted(moments)[SURE * len(moments) // 100]
                 if theirs > longest and seen[one.lane] <= seen[ticket.lane]:
                     return max(wait, theirs)
         return wait or 0.0

@@ -14,7 +14,7 @@ from app.core.errors import (
     HostUnreachable,
     ModelNotFound,
 )
-from app.services.retry_policy import RetryBudget, counts_against, may_go_back, may_go_elsewhere
+from app.services.retry_policy import RetryBudget, costs_nothing, counts_against, may_go_back, may_go_elsewhere
 from tests.fakes import FakeClock
 
 REFUSED = HostUnreachable("h", "refused")
@@ -42,6 +42,12 @@ def test_each_error_has_its_rule(error, elsewhere, back, against):
     assert may_go_elsewhere(error) is elsewhere
     assert may_go_back(error) is back
     assert counts_against(error) is against
+
+
+def test_a_host_that_was_not_reached_costs_no_retry_of_the_budget_and_one_that_may_be_at_it_does():
+    assert costs_nothing(HostUnreachable("one", "connection refused"))
+    assert not costs_nothing(HostUnreachable("one", "it stopped answering its health checks", sent=True))
+    assert not costs_nothing(HostProtocolError("one", "reset"))
 
 
 def test_retries_are_a_fifth_of_the_requests_and_one_in_ten_seconds():
