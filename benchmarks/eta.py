@@ -1,10 +1,11 @@
 """How true the queue's estimates are: what was foretold at each position against the wait that came.
 
-    python -m benchmarks.eta [--waits 400] [--minutes 60] [--seed 1] [--plot docs/queue-eta.svg]
+    python -m benchmarks.eta [--waits 600] [--minutes 24] [--seed 1] [--plot docs/queue-eta.svg]
 
 Four variants of the starter family on Loupe's own runtime, one slot, one model in memory. Eight clients (flows) ask in
-turn and think for a while in between; some limit their answers (`num_predict`), the others let them end by themselves.
-Every statement counts: one at the arrival, and one at each further position a request comes to.
+turn and think for a while in between. Three want stories and limit them (`num_predict`), which is where these end; five
+want facts, ask with a low temperature, and their answers end by themselves, but for a guard of 60 tokens. Every
+statement counts: one at the arrival, and one at each further position a request comes to, the first ones included.
 """
 
 from __future__ import annotations
@@ -38,11 +39,12 @@ MEAN_THINKING = 2.5  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What one client asks: the text around a word, and the limit it sets."""
+    """What one client asks: the text around a word, and what it sets. Who wants a fact asks with a low temperature."""
 
     text: str
     words: Sequence[str]
-    most: int = 200  # tokens; a guard, for a small model may never come to an end
+    most: int = 60  # tokens; who expects a sentence says so, for a small model may never come to an end
+    temperature: float = 0.2
 
 
 KINDS = (
@@ -51,12 +53,13 @@ KINDS = (
     Kind("In which continent is {}? Answer in a short sentence.", PLACES),
     Kind("Name one use of {}, in one sentence.", THINGS),
     Kind("What is the capital of {}? Answer shortly.", PLACES),
-    Kind("Tell a long story about {}.", THINGS, 32),
-    Kind("Write everything you know about {}.", PLACES, 64),
+    Kind("Tell a long story about {}.", THINGS, 32, 0.8),
+    Kind("Write everything you know about {}.", PLACES, 64, 0.8),
     Kind(
         "Tell a long story about {}. " + "It is told at night, by the fire, to children who cannot sleep. " * 8,
         THINGS,
         128,
+        0.8,
     ),
 )
 
@@ -95,7 +98,9 @@ class Trial:
             await self._ask(f"client {number}", kind, dice)
 
     async def _ask(self, flow: str, kind: Kind, dice: random.Random) -> None:
-        options: dict[str, Json] = {"seed": dice.randrange(1 << 30), "num_ctx": 2048, "num_predict": kind.most}
+        options: dict[str, Json] = {
+            "seed": dice.randrange(1 << 30), "num_ctx": 2048, "num_predict": kind.most, "temperature": kind.temperature,
+        }  # fmt: skip
         body: dict[str, Json] = {
             "model": f"smollm2:135m-instruct-{dice.choice(VARIANTS)}",
             "messages": [{"role": "user", "content": kind.text.format(dice.choice(kind.words))}],
@@ -162,8 +167,8 @@ def _row(name: str, told: Sequence[Told]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Estimates of the queue against the waits that came.")
-    parser.add_argument("--waits", type=int, default=400)
-    parser.add_argument("--minutes", type=float, default=60.0, help="stop asking after so long")
+    parser.add_argument("--waits", type=int, default=600)
+    parser.add_argument("--minutes", type=float, default=24.0, help="stop asking after so long")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--plot", type=Path)
     words = parser.parse_args()

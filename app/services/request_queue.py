@@ -76,6 +76,7 @@ class RequestQueue:
         self._serial += 1
         tokens = self.pace.prompt_tokens(ask.prompt_chars)
         ticket = Ticket(self, ask, self._serial, self._clock.monotonic(), tokens)
+        self._schedule.returns.came(ticket)
         self._schedule.add(ticket)
         self._dispatcher.give_all()
         if ticket.settled:

@@ -112,7 +112,7 @@ class Dispatcher:
             ticket.settle(error)
 
     def _start(self, ticket: Ticket, lease: Lease, now: float) -> None:
-        self._schedule.take(ticket)
+        self._schedule.take(ticket, now)
         self._served(ticket, now)
         ticket.lease, ticket.host, ticket.began, ticket.position = lease, lease.address.name, now, 0
         place = self._schedule.residency.places.get(ticket.host)
@@ -130,6 +130,7 @@ class Dispatcher:
         self._settle_account(ticket, usage)
         del self.running[ticket]
         self._schedule.give_back(ticket.lane)
+        self._schedule.returns.answered(ticket.lane, self._clock.monotonic())
         if finished and ticket.began is not None and ticket.lease and ticket.lease.address.name == ticket.host:
             now = self._clock.monotonic()
             took = now - ticket.began
@@ -156,8 +157,7 @@ class Dispatcher:
         if not self._schedule.lines.remove(ticket):
             return False
         ticket.position, ticket.eta = 0, None
-        if not (self._schedule.lines.waits(ticket.lane) or self._schedule.holding[ticket.lane]):
-            self._schedule.flows.forget(ticket.lane)
+        self._schedule.rest(ticket.lane)
         return True
 
     # Accounts

@@ -16,10 +16,11 @@ from statistics import median
 from app.core.generation import Usage
 from app.services.queueing.tickets import Ticket
 
-KEPT = 24  # measurements behind a speed
+KEPT = 12  # measurements behind a speed
 LENGTHS_KEPT = 64
 FLOWS_KEPT = 512
 ENOUGH = 4  # answers after which a flow's own lengths are believed, not everybody's
+NEWEST = 0.1  # weight of the newest request in what is usual
 DRAWS = 31  # equally likely outcomes that stand for a distribution; prime, so that any stride visits them all
 CHARS_PER_TOKEN, TEMPLATE_TOKENS = 4.0, 20.0  # until they were measured
 UNSEEN = 128  # tokens that an answer is thought to have before any was seen
@@ -67,6 +68,8 @@ class Pace:
         self._chars: deque[float] = deque(maxlen=KEPT)
         self.prefill: float | None = None
         """Seconds a prompt token takes, over all hosts and models; None until measured."""
+        self.usual = (0.0, 0.0)
+        """Tokens of the prompt and of the answer that requests have on average, the newest counting most."""
 
     @property
     def known(self) -> bool:
@@ -100,6 +103,11 @@ class Pace:
         speeds.decode.append(decode / usage.output_tokens)
         speeds.other.append(max(0.0, took - usage.load_ns / 1e9 - usage.prefill_ns / 1e9 - decode))
         self._learn_length(ticket, usage.output_tokens)
+        read, written = self.usual if any(self.usual) else (usage.prompt_tokens, usage.output_tokens)
+        self.usual = (
+            read + NEWEST * (usage.prompt_tokens - read),
+            written + NEWEST * (usage.output_tokens - written),
+        )
 
     def _learn_length(self, ticket: Ticket, tokens: int) -> None:
         most = ticket.ask.most_tokens
@@ -180,7 +188,7 @@ class Pace:
 
 def _keys(ticket: Ticket) -> tuple[Hashable, ...]:
     """Under which lengths are kept, the most telling first."""
-    return (ticket.flow, ticket.model), (ticket.model,), ()
+    return (ticket.flow, ticket.model), (ticket.flow,), (ticket.model, ""), ()
 
 
 def _draws(seen: Iterable[tuple[int, bool]], most: int | None) -> Iterator[float]:

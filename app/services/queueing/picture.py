@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from app.core.ports import Clock
-from app.services.queueing.forecast import PLAYED, Calibration, play
+from app.services.queueing.calibration import Calibration
+from app.services.queueing.forecast import PLAYED, Played, play, wander
 from app.services.queueing.lines import Lane
 from app.services.queueing.schedule import Schedule
 from app.services.queueing.tickets import Foretold, Ticket
@@ -22,8 +23,7 @@ AT_ONCE = 24  # so many may wait and every change is drawn
 PAUSE = 0.1  # seconds between two drawings when more do
 TOLD_KEPT = 64
 SURE = 90  # per cent of the outcomes within which those that are overtaken are to have their slot in time
-
-Played = list[tuple[Ticket, tuple[float, ...], bool]]
+OVERTAKEN = 1.3  # times its foretold wait: a flow's further request is overtaken by first ones that come later
 
 
 class Picture:
@@ -66,7 +66,7 @@ class Picture:
         """Seconds after which a ticket that has just come has its slot, most likely; 0 while nothing was measured.
 
         Where it would overtake somebody who would then wait longer than `longest`, it is that one's wait. Those are not
-        counted of whom their own flow has more in the line than the newcomer's.
+        counted of whom their own flow has two or more further ones before them than the newcomer's.
         """
         if not self._schedule.pace.known:
             return 0.0
@@ -77,10 +77,13 @@ class Picture:
             if one is ticket:
                 if not moments:  # too far behind to be played, or no host is there
                     return self.longest * 2
-                wait = self.calibration.eta(position, *self.calibration.estimate(moments)).high
+                likely = self.calibration.eta(position, *self.calibration.estimate(moments)).likely
+                wait = max(likely, sorted(moments)[SURE * len(moments) // 100])
             elif wait is not None and moments and one.priority is ticket.priority:
                 theirs = now - one.entered + sorted(moments)[SURE * len(moments) // 100]
-                if theirs > longest and seen[one.lane] <= seen[ticket.lane]:
+                further = seen[one.lane] - seen[ticket.lane]
+                theirs *= OVERTAKEN if further > 0 else 1.0
+                if theirs > longest and further <= 1:
                     return max(wait, theirs)
         return wait or 0.0
 
@@ -91,6 +94,8 @@ class Picture:
         played, self._fresh = self._fresh, None
         if played is None:
             played = play(self._schedule, running, now) if len(self._schedule.lines) else []
+        if self._schedule.pace.known:
+            played = wander(self._schedule, running, now, played)
         rows, self.longest = [], 0.0
         for position, (ticket, moments, warm) in enumerate(played, start=1):
             self._number(ticket, position, moments, now)
@@ -111,10 +116,10 @@ class Picture:
         if not (moments and self._schedule.pace.known):
             ticket.eta = None
             return
-        likely, spread = self.calibration.estimate(moments)
-        ticket.eta = self.calibration.eta(position, likely, spread)
+        likely, middle = self.calibration.estimate(moments)
+        ticket.eta = self.calibration.eta(position, likely, middle)
         if moved and len(ticket.told) < TOLD_KEPT:
-            ticket.told.append(Foretold(position, now, likely, spread, ticket.eta))
+            ticket.told.append(Foretold(position, now, likely, middle, ticket.eta))
 
     def refused(self) -> None:
         """The one that came was not let in."""
@@ -124,7 +129,7 @@ class Picture:
         """It has its slot: what was foretold is compared with what came."""
         self._fresh = None
         for told in ticket.told:
-            self.calibration.learn(told.position, told.likely, told.spread, now - told.at)
+            self.calibration.learn(told.position, told.likely, told.middle, now - told.at)
             if self._meter is not None:
                 self._meter.foretold(told.position, told.eta, now - told.at)
         ticket.told.clear()

@@ -2,8 +2,10 @@
 
 The two classes share the time of the slots nine to one while both want it; the flows of a class share by tokens (a
 prompt token counts one, an answer's two, as in the VTC paper). Among flows within one `QUANTUM` of the smallest counter
-those whose model is loaded go first. What has to drive out a model that others wait for is held for a while
-(`SwapRule`). No slot stays idle for any of this: what is held goes when nothing else can.
+those whose model is loaded go first. Flows that are a usual request apart, or less, count as equal, and the one that
+has been ready for longest is next: nobody is overtaken again and again for a few tokens, and waits can be foreseen.
+What has to drive out a model that others wait for is held for a while (`SwapRule`). No slot stays idle for any of this:
+what is held goes when nothing else can.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from app.core.generation import Priority
 from app.services.queueing.lines import Lane, Lines
 from app.services.queueing.pace import Pace
 from app.services.queueing.residency import Fit, Place, Residency
+from app.services.queueing.returns import Returns
 from app.services.queueing.shares import Shares
 from app.services.queueing.tickets import Ticket
 
@@ -41,13 +44,16 @@ class Schedule:
     classes: Shares[Priority] = field(default_factory=lambda: Shares(WEIGHTS))
     holding: Counter[Lane] = field(default_factory=Counter)
     """How many slots each flow holds."""
+    turns: dict[Lane, float] = field(default_factory=dict)
+    """When each flow that wants more was last given a slot."""
     seconds: float = NOMINAL_SECONDS
     """What a request takes on average, which decides how early the batch class gets its turn."""
+    returns: Returns = field(default_factory=Returns)
 
     def clone(self) -> Schedule:
         return Schedule(
             self.pace, self.residency.clone(), self.lines.clone(), self.flows.clone(), self.classes.clone(),
-            Counter(self.holding), self.seconds,
+            Counter(self.holding), dict(self.turns), self.seconds, self.returns,
         )  # fmt: skip
 
     # Who comes and goes
@@ -61,20 +67,30 @@ class Schedule:
                 self.classes.arrive(ticket.priority)
         self.lines.add(ticket, first=first)
 
-    def take(self, ticket: Ticket) -> None:
+    def take(self, ticket: Ticket, now: float) -> None:
         """It is given a slot."""
         self.flows.advance((ticket.priority, flow) for flow in self.lines.flows(ticket.priority))
         self.classes.advance(kind for kind in Priority if self._wants(kind))
+        self.occupy(ticket, now)
+
+    def occupy(self, ticket: Ticket, now: float) -> None:
+        """From its line into a slot, its flow's place in turn being last now."""
         self.lines.remove(ticket)
         self.holding[ticket.lane] += 1
+        self.turns[ticket.lane] = now
 
     def give_back(self, lane: Lane) -> None:
         """A slot of this flow is free again."""
         self.holding[lane] -= 1
         if self.holding[lane] <= 0:
             del self.holding[lane]
-            if not self.lines.waits(lane):
-                self.flows.forget(lane)
+            self.rest(lane)
+
+    def rest(self, lane: Lane) -> None:
+        """Where a flow neither waits nor holds a slot, nothing but its debt is remembered."""
+        if not (self.lines.waits(lane) or self.holding[lane]):
+            self.flows.forget(lane)
+            self.turns.pop(lane, None)
 
     def _wants(self, kind: Priority) -> bool:
         return bool(self.lines.flows(kind)) or any(lane[0] is kind for lane in self.holding)
@@ -97,11 +113,14 @@ class Schedule:
     def _of_class(
         self, kind: Priority, now: float, fits: dict[tuple[str, bool], tuple[Fit, tuple[str, ...]]]
     ) -> Iterator[tuple[Fit, Ticket, tuple[str, ...]]]:
-        counters = {flow: self.flows.of((kind, flow)) for flow in self.lines.flows(kind)}
-        near = min(counters.values(), default=0.0) + QUANTUM
+        if not (flows := self.lines.flows(kind)):
+            return
+        counters = {flow: self.flows.of((kind, flow)) for flow in flows}
+        least = min(counters.values())
+        near, equal = least + QUANTUM, least + cost(*self.pace.usual)
         rows = []
         for flow, counter in counters.items():
-            holds = self.holding[kind, flow] > 0
+            holds, turn = self.holding[kind, flow] > 0, self.turns.get((kind, flow), 0.0)
             for ticket in self.lines.heads(kind, flow):
                 key = (ticket.model, now - ticket.entered > self.residency.rule.overdue)
                 if key not in fits:
@@ -109,7 +128,9 @@ class Schedule:
                 fit, hosts = fits[key]
                 if fit is not Fit.FULL:
                     far = counter > near
-                    rows.append(((far, 0 if far else fit, holds, counter, ticket.serial), fit, ticket, hosts))
+                    ready = max(ticket.entered, turn)
+                    order = (far, 0 if far else fit, holds, max(counter, equal), ready, counter, ticket.serial)
+                    rows.append((order, fit, ticket, hosts))
         for _, fit, ticket, hosts in sorted(rows, key=lambda row: row[0]):
             yield fit, ticket, hosts
 

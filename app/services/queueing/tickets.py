@@ -92,12 +92,12 @@ def _pictures(body: object) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Foretold:
-    """`likely` and `spread` (the logarithm of a factor) as the schedule was played, `eta` as it was told."""
+    """`likely` and the `middle` of the range in seconds as the schedule was played, `eta` as it was told."""
 
     position: int
     at: float
     likely: float
-    spread: float
+    middle: float
     eta: Eta
 
 
