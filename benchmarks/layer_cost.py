@@ -76,7 +76,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--requests", type=int, default=1000, help="of each kind in a round")
     options = parser.parse_args()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    quiet = structlog.make_filtering_bound_logger(logging.CRITICAL)
+    structlog.configure(wrapper_class=quiet, cache_logger_on_first_use=True)  # as app/log_setup does
     FakeBackend.stream = _at_once  # type: ignore[method-assign]
     kinds = ("the host alone", "sampled", "its key", "miss", "hit")
     report = Report("layer_cost", "What the service layer costs a request")

@@ -77,8 +77,9 @@ class RequestQueue:
         tokens = self.pace.prompt_tokens(ask.prompt_chars)
         ticket = Ticket(self, ask, self._serial, self._clock.monotonic(), tokens)
         self._schedule.returns.came(ticket)
-        self._schedule.add(ticket)
-        self._dispatcher.give_all()
+        if not self._dispatcher.serve_alone(ticket):
+            self._schedule.add(ticket)
+            self._dispatcher.give_all()
         if ticket.settled:
             self._changed()
         else:

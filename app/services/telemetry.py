@@ -6,6 +6,7 @@ becomes a `FinishedRequest`. Cached answers count as requests and never enter sp
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import deque
 from collections.abc import Callable
@@ -265,6 +266,8 @@ class Telemetry:
             metrics.layers.observe(span.name, span.end - span.start)
 
     def _log(self, record: FinishedRequest) -> None:
+        if not log.is_enabled_for(logging.INFO):
+            return
         fields = {"request": record.id, "flow": record.flow, "model": record.model, "host": record.host}
         fields |= {"endpoint": record.endpoint, "status": record.status, "cache": record.cache.outcome}
         log.info(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from app.core.errors import BadRequest, NotAllowed
 from app.wire.go_duration import quote_go
@@ -90,6 +91,7 @@ def parse_reference(text: str, *, feature: str = "remote inference is unavailabl
     return checked(parse_name(trimmed))
 
 
+@lru_cache(1024)
 def names_cloud(text: str) -> bool:
     """Whether the name alone says that Ollama's cloud is to answer: `model:cloud`, `model:120b-cloud`."""
     return _without_source(text.strip())[1] == "cloud"

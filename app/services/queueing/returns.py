@@ -61,7 +61,9 @@ class Returns:
 
     def came(self, ticket: Ticket) -> None:
         """A request has arrived."""
-        habits = self._habits.setdefault(ticket.lane, _Habits())
+        habits = self._habits.get(ticket.lane)
+        if habits is None:
+            habits = self._habits[ticket.lane] = _Habits()
         self._habits.move_to_end(ticket.lane)
         if habits.open:
             pause = ticket.entered - habits.open.popleft()

@@ -61,11 +61,22 @@ class Schedule:
     def add(self, ticket: Ticket, *, first: bool = False) -> None:
         """`first`: it was served already and its host failed, so it is neither late nor to be paid for again."""
         if not first:
-            if not (self.lines.waits(ticket.lane) or self.holding[ticket.lane]):
-                self.flows.arrive(ticket.lane)
-            if not self._wants(ticket.priority):
-                self.classes.arrive(ticket.priority)
+            self._arrive(ticket)
         self.lines.add(ticket, first=first)
+
+    def _arrive(self, ticket: Ticket) -> None:
+        if not (self.lines.waits(ticket.lane) or self.holding[ticket.lane]):
+            self.flows.arrive(ticket.lane)
+        if not self._wants(ticket.priority):
+            self.classes.arrive(ticket.priority)
+
+    def seat(self, ticket: Ticket, now: float) -> None:
+        """It is given a slot as it comes, nobody waiting: `add` and `take` in one."""
+        self._arrive(ticket)
+        self.flows.advance((ticket.lane,))
+        self.classes.advance({ticket.priority, *(kind for kind, _ in self.holding)})
+        self.holding[ticket.lane] += 1
+        self.turns[ticket.lane] = now
 
     def take(self, ticket: Ticket, now: float) -> None:
         """It is given a slot."""
