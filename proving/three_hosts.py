@@ -69,12 +69,13 @@ class Trial:
     _answering: dict[str, int] = field(default_factory=lambda: dict.fromkeys(NAMES, 0))
 
     async def run(self) -> None:
-        """Both faults come when answers are under way on their hosts, the second one right after the first."""
+        """Both faults come when answers are under way on their hosts, the second one right after the first. The killed
+        host also has a request that has not begun, so that its failover is tried for certain."""
         todo = iter(range(self.requests))
         workers = [asyncio.create_task(self._work(todo)) for _ in range(self.at_once)]
         victim, sleeper, _ = self.hosts
         try:
-            await until(lambda: len(self.endings) >= self.requests // 6 and self._answering[KILLED], 300, "the kill")
+            await until(lambda: len(self.endings) >= self.requests // 6 and self._both_on_the_killed(), 300, "the kill")
             self.killed = time.monotonic()
             await victim.kill()
             await until(lambda: self._answering[STALLED], 60, "an answer of the second host")
@@ -85,6 +86,10 @@ class Trial:
             sleeper.resume()
             for worker in workers:
                 worker.cancel()
+
+    def _both_on_the_killed(self) -> bool:
+        running = self.product.services.queue.snapshot().running
+        return bool(self._answering[KILLED]) and any(row.host == KILLED and not row.tokens for row in running)
 
     async def back(self) -> float:
         """Seconds until the stalled host is used again, after it was resumed."""

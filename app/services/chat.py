@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import count
 
 from app.core.errors import Cancelled, LoupeError
 from app.core.generation import CacheMode, Chunk, GenerationRequest, Priority
@@ -23,7 +24,7 @@ from app.services.host_pool import HostPool, ResolvedModel
 from app.services.queueing.tickets import beginning, measures
 from app.services.request_queue import Ask, RequestQueue, Ticket
 from app.services.response_cache import CacheHit, ResponseCache, cache_key
-from app.services.retry_policy import RetryBudget, costs_nothing, may_go_back, may_go_elsewhere
+from app.services.retry_policy import RetryBudget, costs_nothing, may_go_back, may_go_elsewhere, most_attempts
 from app.services.shared_work import SharedWork, SharedWorks
 from app.services.telemetry import CacheDecision, Phase, Telemetry, Trace
 
@@ -96,14 +97,14 @@ class ChatService:
             with caller.trace.span("queue"):
                 self._say_queued(caller.trace, ticket)
                 lease = await ticket.admitted()
-            for attempt in (1, 2):
+            for attempt in count(1):
                 caller.trace.host = lease.address.name
                 try:
                     answer = await lease.first(lease.backend.forward("POST", path, body))
                     break
                 except LoupeError as error:
                     lease.failed(error)
-                    if attempt == 2 or not self._may_try_again(error, lease):
+                    if not self._may_try_again(error, lease, attempt):
                         raise
                     lease = await self._next_lease(ticket, lease, caller.trace)
             lease.succeeded()
@@ -238,7 +239,7 @@ class ChatService:
     ) -> AsyncGenerator[Chunk, None]:
         self._budget.count_request()
         forwarded = False
-        for attempt in (1, 2):
+        for attempt in count(1):
             try:
                 async with aclosing(self._one_attempt(request, lease, trace, attempt)) as chunks:
                     async for chunk in chunks:
@@ -250,12 +251,12 @@ class ChatService:
                 raise
             except LoupeError as error:
                 lease.failed(error)
-                if forwarded or attempt == 2 or not self._may_try_again(error, lease):
+                if forwarded or not self._may_try_again(error, lease, attempt):
                     raise
                 lease = await self._next_lease(ticket, lease, trace)
 
-    def _may_try_again(self, error: LoupeError, lease: Lease) -> bool:
-        if not may_go_elsewhere(error):
+    def _may_try_again(self, error: LoupeError, lease: Lease, attempt: int) -> bool:
+        if attempt >= most_attempts(error) or not may_go_elsewhere(error):
             return False
         other = self._pool.has_other(lease.model, lease.address.name)
         possible = other or may_go_back(error) or self._pool.outage is not None

@@ -1,7 +1,8 @@
 """Whether to try again, and when a host deserves a rest. Decisions only: nothing here waits or sends.
 
 One retry, only before the first piece of the answer was passed on, only for errors that say "this host, this time",
-and within a budget, so that a total outage is not answered with twice the load. "Busy" is not "broken".
+and within a budget, so that a total outage is not answered with twice the load. "Busy" is not "broken". Where the
+second host is lost as well, a third one is asked: two that die say nothing against the request.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ def may_go_elsewhere(error: LoupeError) -> bool:
 def may_go_back(error: LoupeError) -> bool:
     """Whether the same host may do better at once: a connection that broke, not one that was refused."""
     return isinstance(error, HostProtocolError)
+
+
+def most_attempts(error: LoupeError) -> int:
+    """How many there may be in all, the last of which has just failed so."""
+    return 3 if isinstance(error, HostUnreachable) else 2
 
 
 def costs_nothing(error: LoupeError) -> bool:

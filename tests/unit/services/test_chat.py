@@ -336,6 +336,16 @@ async def test_there_is_one_retry_and_no_more(two):
     assert two.asked == 2
 
 
+async def test_a_request_that_loses_two_hosts_is_answered_by_the_third(tmp_path):
+    hosts = [FakeBackend(name) for name in ("one", "two", "three")]
+    rig = await rig_of(tmp_path, *hosts)
+    hosts[0].enqueue(REFUSED)
+    hosts[1].enqueue(HostUnreachable("two", "it stopped answering its health checks", sent=True))
+    assert await rig.read(chat()) == "Paris."
+    assert [len(host.requests) for host in hosts] == [1, 1, 1]
+    await end(rig)
+
+
 @pytest.mark.parametrize(
     "error", [HostRefused("one", 400, "your mistake"), GenerationFailed("one", "no memory"), BadRequest("no")]
 )
