@@ -49,7 +49,8 @@ class Run:
 
 
 async def one(product: Loupe, variant: str, number: int, tokens: int, run: Run) -> None:
-    options = {"num_predict": tokens, "seed": number, "num_ctx": 1024}
+    # The penalty keeps a small model from repeating itself, for which its host would break it off.
+    options = {"num_predict": tokens, "seed": number, "num_ctx": 1024, "repeat_penalty": 1.3}
     text = f"Story number {number}: once upon a time, on a very long road,"
     body = {"model": f"smollm2:135m-instruct-{variant}", "prompt": text, "raw": True, "options": options}
     services = product.services

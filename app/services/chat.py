@@ -213,8 +213,7 @@ class ChatService:
             with trace.span("queue"):
                 self._say_queued(trace, ticket)
                 lease = await ticket.admitted()
-            attempts = self._with_failover(request, ticket, lease, trace)
-            async with aclosing(attempts), aclosing(ticket.reading(attempts)) as chunks:
+            async with aclosing(self._with_failover(request, ticket, lease, trace)) as chunks:
                 async for chunk in chunks:
                     if chunk.done or chunk.whole:
                         ticket.finish(chunk.usage)  # the host has finished, however slowly the last piece is read
@@ -241,7 +240,7 @@ class ChatService:
         forwarded = False
         for attempt in count(1):
             try:
-                async with aclosing(self._one_attempt(request, lease, trace, attempt)) as chunks:
+                async with aclosing(self._one_attempt(request, ticket, lease, trace, attempt)) as chunks:
                     async for chunk in chunks:
                         forwarded = True
                         yield chunk
@@ -275,7 +274,7 @@ class ChatService:
     # Layer 4: attempt
 
     async def _one_attempt(
-        self, request: GenerationRequest, lease: Lease, trace: Trace, attempt: int
+        self, request: GenerationRequest, ticket: Ticket, lease: Lease, trace: Trace, attempt: int
     ) -> AsyncGenerator[Chunk, None]:
         trace.host = host = lease.address.name
         trace.enter("prefill" if lease.warm else "loading")
@@ -283,7 +282,7 @@ class ChatService:
         outcome = "failed"
         try:
             async with aclosing(lease.backend.stream(request)) as chunks:
-                chunk = await lease.first(anext(chunks, None))
+                chunk = await lease.first(ticket.piece(chunks))
                 first = trace.elapsed
                 trace.enter("decode")
                 while chunk is not None:
@@ -291,8 +290,8 @@ class ChatService:
                         outcome, usage = "ok", chunk.usage
                         lease.succeeded()
                     yield chunk
-                    chunk = await anext(chunks, None)
-        except (GeneratorExit, asyncio.CancelledError):
+                    chunk = await ticket.piece(chunks)
+        except (GeneratorExit, asyncio.CancelledError, Cancelled):
             outcome = "ok" if outcome == "ok" else "cancelled"
             raise
         finally:

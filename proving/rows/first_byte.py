@@ -45,7 +45,7 @@ async def _careless(
     """`ChatService._with_failover` without its care for what was passed on already."""
     for attempt in (1, 2):
         try:
-            async with aclosing(self._one_attempt(request, lease, trace, attempt)) as chunks:
+            async with aclosing(self._one_attempt(request, ticket, lease, trace, attempt)) as chunks:
                 async for chunk in chunks:
                     yield chunk
             return

@@ -63,7 +63,8 @@ class Picture:
         await self._news.wait()
 
     def foretell(self, ticket: Ticket, running: Sequence[Ticket], longest: float) -> float:
-        """Seconds after which a ticket that has just come has its slot, most likely; 0 while nothing was measured.
+        """Seconds after which a ticket that has just come has its slot, as is likely and in nine outcomes of ten; 0
+        while nothing was measured.
 
         Where it would overtake somebody who would then wait longer than `longest`, it is that one's wait. Those are not
         counted of whom their own flow has two or more further ones before them than the newcomer's.

@@ -6,7 +6,6 @@ can hold is learned: one, until it was seen with more.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -103,9 +102,9 @@ class Residency:
 
         `running`: (host, model) of the requests that hold slots. Their models are there, or will be in a moment.
         """
-        known, self.places, busy = self.places, {}, defaultdict[str, set[str]](set)
+        known, self.places, busy = self.places, {}, dict[str, set[str]]()
         for name, model in running:
-            busy[name].add(model)
+            busy.setdefault(name, set()).add(model)
         for seat in seats:
             place = known.get(seat.name) or Place(seat.name, seat.slots)
             place.slots, place.free, place.models = seat.slots, seat.free, seat.models

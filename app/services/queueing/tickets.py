@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
@@ -157,19 +157,18 @@ class Ticket:
             self.cancel()
             raise
 
-    async def reading(self, pieces: AsyncIterator[Piece]) -> AsyncGenerator[Piece, None]:
-        """Count the pieces of the answer. Raises `Cancelled` where an operator ends it."""
-        while not self._ended:
-            try:
-                with self._reading:
-                    piece = await anext(pieces, None)
-            except Interrupted:
-                break
-            if piece is None:
-                return
+    async def piece(self, pieces: AsyncIterator[Piece]) -> Piece | None:
+        """The next piece of the answer, counted; None at its end. Raises `Cancelled` where an operator ends it."""
+        if self._ended:
+            raise Cancelled("stop")
+        try:
+            with self._reading:
+                piece = await anext(pieces, None)
+        except Interrupted:
+            raise Cancelled("stop") from None
+        if piece is not None:
             self.tokens += 1
-            yield piece
-        raise Cancelled("stop")
+        return piece
 
     def end(self) -> None:
         """An operator ends it, wherever it is: its waiter or its reader gets `Cancelled`."""
