@@ -17,6 +17,7 @@ from proving.stand import Loupe, asking, chat, until
 NAMES = KILLED, STALLED, KEPT = "one", "two", "three"
 ERROR_SECONDS = 2.0
 BACK_SECONDS = 20.0
+FEW = 3  # pieces of an answer that has just begun; the shortest ones have six
 
 
 class Victim(Protocol):
@@ -55,30 +56,30 @@ class Ending:
 
 @dataclass(slots=True)
 class Trial:
-    """`stall` is the setting LOUPE_STALL_SECONDS of `product`; `at_once` requests are always under way."""
+    """`stall` is the setting LOUPE_STALL_SECONDS of `product`; `at_once` requests are always under way. `unbegun`: the
+    killed host is to have a request that has not begun as well, so that its failover is tried for certain."""
 
     product: Loupe
     hosts: Sequence[Victim]
     requests: int
     at_once: int
     stall: float
+    unbegun: bool = False
     body: Callable[[int], dict[str, Any]] = lambda number: chat(f"question {number}")
     killed: float = 0.0
     stopped: float = 0.0
     endings: list[Ending] = field(default_factory=list)
-    _answering: dict[str, int] = field(default_factory=lambda: dict.fromkeys(NAMES, 0))
 
     async def run(self) -> None:
-        """Both faults come when answers are under way on their hosts, the second one right after the first. The killed
-        host also has a request that has not begun, so that its failover is tried for certain."""
+        """Both faults come when answers have just begun on their hosts, the second one right after the first."""
         todo = iter(range(self.requests))
         workers = [asyncio.create_task(self._work(todo)) for _ in range(self.at_once)]
         victim, sleeper, _ = self.hosts
         try:
-            await until(lambda: len(self.endings) >= self.requests // 6 and self._both_on_the_killed(), 300, "the kill")
+            await until(lambda: len(self.endings) >= self.requests // 6 and self._ripe(KILLED), 300, "the kill")
             self.killed = time.monotonic()
             await victim.kill()
-            await until(lambda: self._answering[STALLED], 60, "an answer of the second host")
+            await until(lambda: self._just_begun(STALLED), 60, "an answer of the second host")
             self.stopped = time.monotonic()
             sleeper.stop()
             await asyncio.gather(*workers)
@@ -87,9 +88,16 @@ class Trial:
             for worker in workers:
                 worker.cancel()
 
-    def _both_on_the_killed(self) -> bool:
-        running = self.product.services.queue.snapshot().running
-        return bool(self._answering[KILLED]) and any(row.host == KILLED and not row.tokens for row in running)
+    def _ripe(self, host: str) -> bool:
+        return self._just_begun(host) and (not self.unbegun or 0 in self._pieces(host))
+
+    def _just_begun(self, host: str) -> bool:
+        """Whether an answer is under way there, far from its end."""
+        return any(0 < count <= FEW for count in self._pieces(host))
+
+    def _pieces(self, host: str) -> list[int]:
+        """How many pieces of each answer have come."""
+        return [row.tokens for row in self.product.services.queue.snapshot().running if row.host == host]
 
     async def back(self) -> float:
         """Seconds until the stalled host is used again, after it was resumed."""
@@ -133,14 +141,9 @@ class Trial:
             try:
                 ending.status = await client.head()
                 ending.host = client.headers.get("x-loupe-host", "")
-                if ending.host in self._answering:
-                    self._answering[ending.host] += 1
                 while piece := await client.piece():
                     found += piece
             except (asyncio.IncompleteReadError, ConnectionError):
                 ending.broken = True
-            finally:
-                if ending.host in self._answering:
-                    self._answering[ending.host] -= 1
         ending.ended, ending.lines = time.monotonic(), [line for line in found.split(b"\n") if line]
         return ending
