@@ -14,6 +14,7 @@ import pytest
 
 from tests.gguf_samples import ARRAY, F32, STRING, U32, Sample, Tensor, string
 from tests.runtime_process import RuntimeProcess, runtime
+from tests.served import wait_for
 from tests.tiny_model import WIDTH, install, tiny
 
 pytestmark = pytest.mark.model
@@ -201,9 +202,16 @@ def test_the_list_of_models_and_their_details_bear_damaged_files(server: Runtime
         assert server.send("POST", "/api/show", {"model": name}).status in (200, 500)
 
 
+def _lives(worker: psutil.Process) -> bool:
+    try:
+        return bool(worker.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def loaded(server: RuntimeProcess) -> dict[str, str]:
     """Name and digest of what is loaded; there is one worker process for each."""
     rows = server.send("GET", "/api/ps").json["models"]
-    alive = [worker for worker in server.workers() if worker.status() != psutil.STATUS_ZOMBIE]
-    assert len(alive) == len(rows)
+    # One that was unloaded a moment ago may still be on its way out.
+    wait_for("one worker for each", lambda: len(list(filter(_lives, server.workers()))) == len(rows))
     return {row["name"]: row["digest"] for row in rows}
