@@ -2,10 +2,9 @@
 
     python -m benchmarks.makespan [--tokens 16,128] [--hosts 1,2] [--prompts 20,10] [--seed 1]
 
-Four variants of the starter family, each with so many prompts (of each length of answers so many; about ten minutes
-together on two cores), all batch class, arriving at once and shuffled; every
-host is a runtime of Loupe's own with one slot and one model in memory. For the comparison whoever came first is next,
-whatever is loaded.
+Four variants of the starter family, each with so many prompts for each length of answers (about seven minutes together
+on two cores), all batch class, arriving at once and shuffled; every host is a runtime of Loupe's own with one slot and
+one model in memory. For the comparison whoever came first is next, whatever is loaded.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from tests.runtime_process import RuntimeProcess, runtime
+from tests.served import family_of
 from tests.starter_cache import linked_store
 
 
@@ -26,20 +27,13 @@ class Runtime:
 
     def stop(self) -> None:
         """SIGSTOP of all of it."""
-        for one in self._all():
+        for one in family_of(self._process.pid):
             one.suspend()
 
     def resume(self) -> None:
-        for one in self._all():
+        for one in family_of(self._process.pid):
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.resume()
-
-    def _all(self) -> list[psutil.Process]:
-        try:
-            top = psutil.Process(self._process.pid)
-            return [top, *top.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return []
 
 
 @asynccontextmanager

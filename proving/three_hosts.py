@@ -17,7 +17,6 @@ from proving.stand import Loupe, asking, chat, until
 NAMES = KILLED, STALLED, KEPT = "one", "two", "three"
 ERROR_SECONDS = 2.0
 BACK_SECONDS = 20.0
-FEW = 3  # pieces of an answer that has just begun; the shortest ones have six
 
 
 class Victim(Protocol):
@@ -65,6 +64,7 @@ class Trial:
     at_once: int
     stall: float
     unbegun: bool = False
+    few: int = 3  # pieces of an answer that has not come far: about half of what it will have
     body: Callable[[int], dict[str, Any]] = lambda number: chat(f"question {number}")
     killed: float = 0.0
     stopped: float = 0.0
@@ -93,7 +93,7 @@ class Trial:
 
     def _just_begun(self, host: str) -> bool:
         """Whether an answer is under way there, far from its end."""
-        return any(0 < count <= FEW for count in self._pieces(host))
+        return any(0 < count <= self.few for count in self._pieces(host))
 
     def _pieces(self, host: str) -> list[int]:
         """How many pieces of each answer have come."""

@@ -53,6 +53,15 @@ def http(
         return 0, b""
 
 
+def family_of(pid: int) -> list[psutil.Process]:
+    """A process and all that it started; nothing where it is gone."""
+    try:
+        top = psutil.Process(pid)
+        return [top, *top.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
 class Served:
     """A `python -m app …` process and what it leaves behind."""
 
@@ -82,11 +91,7 @@ class Served:
 
     def family(self) -> list[psutil.Process]:
         """This process and all that it started."""
-        try:
-            top = psutil.Process(self.process.pid)
-            return [top, *top.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return []
+        return family_of(self.process.pid)
 
     def kill(self) -> list[psutil.Process]:
         """kill -9; returns the processes that were its own, for `gone`."""

@@ -1,4 +1,4 @@
-"""The way of one generation: cache, then queue, then a host with one failover, then the attempt itself.
+"""The way of one generation: cache, then queue, then a host with failover, then the attempt itself.
 
 Each layer is one method and one span; the order in this file is the order on the way. The pages and the gateway
 both come in by `ask`.

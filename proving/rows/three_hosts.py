@@ -49,7 +49,7 @@ async def three_hosts(run: Run) -> None:
             run.folder, words, prepare=_without_failover if run.off else None, stall_seconds=stall,
             queue_limit=1000, queue_per_client=1000, queue_wait_seconds=600,
         ) as product:  # fmt: skip
-            trial = Trial(product, hosts, requests, AT_ONCE, stall, unbegun=not real)
+            trial = Trial(product, hosts, requests, AT_ONCE, stall, unbegun=not real, few=8 if real else 3)
             if real:
                 trial.body = lambda number: chat(f"Count from {number} on.", model=MODEL, num_predict=16, num_ctx=256)
             await trial.run()

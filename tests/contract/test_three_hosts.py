@@ -32,7 +32,7 @@ async def test_one_is_killed_and_one_stalls_and_nothing_that_had_not_begun_fails
         async with loupe(
             tmp_path, words, stall_seconds=STALL, queue_limit=1000, queue_per_client=1000, queue_wait_seconds=600
         ) as product:
-            trial = Trial(product, hosts, REQUESTS, at_once=9, stall=STALL, body=question)
+            trial = Trial(product, hosts, REQUESTS, at_once=9, stall=STALL, body=question, few=8)
             await trial.run()
             assert trial.wrong() == []
             assert len(trial.endings) == REQUESTS
