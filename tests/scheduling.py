@@ -75,15 +75,15 @@ class _Log:
 
 class FakeWorker:
     """`well` is what it says when asked, once `may_answer` is set; `ended_by` how it ended: "" (alive), "us", "itself".
-    A kill takes until `may_end` is set."""
+    A kill takes until `may_end` is set, its last words until `may_be_read` is."""
 
     def __init__(self, config: WorkerConfig, memory: int) -> None:
         self.config, self.log = config, _Log(memory)
         self.died = asyncio.Event()
         self.well, self.ended_by, self.asked, self._why = True, "", 0, "signal: SIGABRT"
-        self.may_answer, self.may_end = asyncio.Event(), asyncio.Event()
-        self.may_answer.set()
-        self.may_end.set()
+        self.may_answer, self.may_end, self.may_be_read = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        for gate in (self.may_answer, self.may_end, self.may_be_read):
+            gate.set()
         self.on_kill: Callable[[FakeWorker], None] = lambda _: None
 
     @property
@@ -104,6 +104,7 @@ class FakeWorker:
 
     async def ended(self) -> None:
         await self.died.wait()
+        await self.may_be_read.wait()
 
     async def kill(self) -> None:
         if self.alive:

@@ -43,7 +43,12 @@ class Caretaker:
             silent = self._clock.monotonic() - unwell_since
             if silent >= self._hang_s:
                 self.give_up(runner, f"it did not answer for {silent:.0f} s")
-        if not runner.retired:
+        await self.count_if_dead(runner)
+
+    async def count_if_dead(self, runner: Runner) -> None:
+        """A worker that died by itself is given up, with what it said last. Whoever is about to load its model again
+        comes here first: the new worker takes the place of the old, whose crash would then never be counted."""
+        if not (runner.worker.alive or runner.retired):
             await _within(runner.worker.ended(), _LAST_WORDS_SECONDS)
             self.give_up(runner)
 

@@ -128,6 +128,8 @@ class Scheduler:
         loaded = self._loaded.get(file_key(model))
         if loaded is not None and loaded.serves(model, launch) and await self._is_held_well(loaded, keep_alive_ns):
             return loaded
+        if loaded is not None:
+            await self._caretaker.count_if_dead(loaded)
         self._crashes.check(file_key(model), model.name.shortest, model.manifest.modified_ns / 1e9)
         runner = await self._awaited(self._join(model, launch))
         if keep_alive_ns is not None:

@@ -82,6 +82,19 @@ async def test_three_crashes_in_five_minutes_stop_the_restarts_and_say_why_until
         assert b.names() == {"b"}
 
 
+async def test_an_idle_worker_that_died_counts_also_where_its_model_is_asked_for_before_its_last_words_are_read():
+    async with bench(crash_limit=1) as b:
+        await b.use(MODEL)
+        worker = b.machine.workers[0]
+        worker.may_be_read.clear()
+        worker.crash()
+        early = await b.ask(MODEL)
+        assert early.holds is None
+        worker.may_be_read.set()
+        await settle()
+        assert isinstance(early.error(), ModelKeepsCrashing)
+
+
 async def test_after_its_time_a_model_that_crashed_is_tried_again_and_one_more_crash_stops_it_anew():
     async with bench() as b:
         for _ in range(3):
