@@ -10,16 +10,27 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from app.core.generation import Json
+from app.core.measures import Estimate, Memory, Recommendation, Tier
 
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A figure with its 95 % interval. `n` says how many measurements (texts, repetitions) it stands on."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-    n: int = 1
+__all__ = [
+    "Alternative",
+    "DepthSpeed",
+    "Environment",
+    "Estimate",
+    "Finding",
+    "Memory",
+    "ProbeText",
+    "Quality",
+    "Recommendation",
+    "Scorecard",
+    "Separation",
+    "Severity",
+    "Speed",
+    "TaskScore",
+    "Tier",
+    "TokenRow",
+    "VariantResult",
+]
 
 
 class Severity(StrEnum):
@@ -38,18 +49,6 @@ class Finding:
     text: str
     advice: str = ""
     variants: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """`predicted` from the file's metadata ± `band`; `measured` and `on_gpu` are what the host reports (`/api/ps`)."""
-
-    context: int
-    predicted: int | None = None
-    band: int | None = None
-    measured: int | None = None
-    on_gpu: int | None = None
-    parts: Mapping[str, int] = field(default_factory=dict)  # weights, kv, state, compute …: predicted bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +110,6 @@ class DepthSpeed:
     decode_tps: Estimate
 
 
-class Tier(StrEnum):
-    """Conventions calibrated on published tables; `quantization.md` 4.6. In order, the best first."""
-
-    NEAR_LOSSLESS = "near-lossless"
-    VERY_CLOSE = "very close"
-    CLOSE = "close"
-    NOTICEABLE = "noticeable"
-    DEGRADED = "degraded"
-
-
 @dataclass(frozen=True, slots=True)
 class VariantResult:
     """Everything about one variant. `types` is the share of weights by tensor type; `bits_per_weight` from tensors."""
@@ -152,21 +141,6 @@ class Separation:
     b: str
     log_ratio: Estimate
     separated: bool  # after Holm over all pairs
-
-
-@dataclass(frozen=True, slots=True)
-class Recommendation:
-    """`sentence` says it all: variant, figures with interval, the binding constraint. `variant` is "" where nothing can
-    be recommended. `binding` is memory, speed, quality or nothing."""
-
-    variant: str
-    sentence: str
-    binding: str
-    tier: Tier | None = None
-    runner_up: str = ""
-    change: tuple[str, ...] = ()  # what would change the answer, a sentence each
-    tied: tuple[str, ...] = ()  # variants that could not be told from it
-    typical: bool = False  # rests on published tables, not on a measurement here
 
 
 @dataclass(frozen=True, slots=True)
