@@ -16,6 +16,7 @@ st.logo(theme.ICON, size="small")
 page = st.navigation(
     [
         st.Page(SCREENS / "chat.py", title="Chat", url_path="chat", default=True),
+        st.Page(SCREENS / "compare.py", title="Compare", url_path="compare"),
         st.Page(SCREENS / "models.py", title="Models", url_path="models"),
         st.Page(SCREENS / "service.py", title="Service", url_path="service"),
     ],
