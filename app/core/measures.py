@@ -21,8 +21,20 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryPoint:
+    """Predicted bytes in all for one length of context and one storage type of the cache (f16, q8_0 …)."""
+
+    context: int
+    kv_type: str
+    predicted: int
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
-    """`predicted` from the file's metadata ± `band`; `measured` and `on_gpu` are what the host reports (`/api/ps`)."""
+    """`predicted` from the file's metadata ± `band`; `measured` and `on_gpu` are what the host reports (`/api/ps`).
+
+    `points` are the predictions for other contexts and cache types, for the question what would fit.
+    """
 
     context: int
     predicted: int | None = None
@@ -30,6 +42,8 @@ class Memory:
     measured: int | None = None
     on_gpu: int | None = None
     parts: Mapping[str, int] = field(default_factory=dict)  # weights, kv, state, compute …: predicted bytes
+    points: tuple[MemoryPoint, ...] = ()
+    notes: tuple[str, ...] = ()  # what is unknown or assumed
 
 
 class Tier(StrEnum):
@@ -45,7 +59,12 @@ class Tier(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Recommendation:
     """`sentence` says it all: variant, figures with interval, the binding constraint. `variant` is "" where nothing can
-    be recommended. `binding` is memory, speed, quality or nothing."""
+    be recommended. `binding` is memory, speed, quality or nothing.
+
+    `context` and `kv_type` are what it holds for: not what was asked where only less fits. `instead` names a model of
+    another family, of fewer parameters, that fits where nothing of this one does. `license` is a sentence where the
+    licence restricts use.
+    """
 
     variant: str
     sentence: str
@@ -55,3 +74,7 @@ class Recommendation:
     change: tuple[str, ...] = ()  # what would change the answer, a sentence each
     tied: tuple[str, ...] = ()  # variants that could not be told from it
     typical: bool = False  # rests on published tables, not on a measurement here
+    context: int | None = None
+    kv_type: str = ""
+    instead: str = ""
+    license: str = ""
