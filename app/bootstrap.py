@@ -12,12 +12,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import psutil
 import structlog
 
 from app.backends.embedded import EmbeddedRuntime, EmbeddedSettings
 from app.backends.ollama_http import HostTimeouts, OllamaHttp
 from app.backends.quantizer_process import QuantizerProcess
 from app.backends.starter_process import StarterProcess
+from app.comparison.energy import EnergyMeter
+from app.comparison.pane_run import PaneAsker
+from app.comparison.round_store import RoundStore
+from app.comparison.side_by_side import SideBySide
 from app.config import Settings, process_environment, runtime_limits
 from app.core.generation import CacheMode, GenerationRequest, Priority
 from app.core.hosts import ANSWERING, HostAddress
@@ -58,6 +63,7 @@ class Services:
     chat: ChatService
     history: History
     generations: Generations
+    side_by_side: SideBySide
     jobs: Jobs
     model_jobs: ModelJobs
     catalog: Catalog
@@ -103,7 +109,8 @@ class Services:
         """Admit nobody, let answers end within the drain time, stop the rest, then close what they used."""
         self.draining = True
         self.queue.close()
-        await self.generations.stop(self.settings.drain_seconds)
+        drain = self.settings.drain_seconds
+        await asyncio.gather(self.generations.stop(drain), self.side_by_side.close(drain))
         await self.chat.close()
         await self.jobs.stop()
         await self.hosts.stop()
@@ -157,6 +164,14 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
         chat=chat,
         history=history,
         generations=Generations(chat, history, queue, grace_seconds=settings.page_grace_seconds, clock=clock),
+        side_by_side=SideBySide(
+            PaneAsker(chat, queue, pool, EnergyMeter()),
+            pool,
+            RoundStore(settings.data / "compare" / "rounds"),
+            history.adopt,
+            _free_memory,
+            clock,
+        ),
         jobs=jobs,
         model_jobs=model_jobs,
         catalog=catalog,
@@ -173,6 +188,10 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
         ),
         clock=clock,
     )
+
+
+def _free_memory() -> int:
+    return int(psutil.virtual_memory().available)
 
 
 def _limits(settings: Settings) -> QueueLimits:

@@ -6,6 +6,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from urllib.parse import urlsplit
 
 from app.core.generation import Json
 
@@ -19,6 +20,11 @@ class HostAddress:
     slots: int = 1
     key: str | None = field(default=None, repr=False)
     embedded: bool = False
+
+    @property
+    def here(self) -> bool:
+        """Whether it runs on this machine, as far as its address tells."""
+        return self.embedded or urlsplit(self.url).hostname in ("localhost", "127.0.0.1", "::1")
 
 
 class HostState(StrEnum):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -132,6 +132,29 @@ class History:
         }  # fmt: skip
         await self._run(lambda c: c.execute(insert(conversations).values(**row)))
         return Conversation(new_id, principal, "New chat", model, system, dict(options or {}), now, now)
+
+    async def adopt(
+        self, principal: str, *, model: str, system: str, options: Mapping[str, Json], turns: Sequence[StoredMessage],
+        title: str = "",
+    ) -> str:  # fmt: skip
+        """A conversation made of messages that were written elsewhere (their ids are given anew); its id."""
+        now, new_id = self._clock.now(), uuid.uuid4().hex
+        first = next((turn.content for turn in turns if turn.role == "user"), "")
+        row: dict[str, Any] = {
+            "id": new_id, "principal": principal, "title": title_from(title or first), "titled_by_user": False,
+            "model": model, "system": system, "options": json.dumps(dict(options)), "created_at": now,
+            "updated_at": now,
+        }  # fmt: skip
+
+        def write(connection: Connection) -> str:
+            connection.execute(insert(conversations).values(**row))
+            for position, turn in enumerate(turns):
+                _add(
+                    connection, new_id, position, turn.role, turn.content, turn.state, turn.answer, now, turn.thinking
+                )  # fmt: skip
+            return new_id
+
+        return await self._run(write)
 
     async def get(self, conversation_id: str, principal: str) -> Conversation:
         """Raises `ConversationNotFound` also when it belongs to somebody else."""
@@ -313,13 +336,13 @@ def _replace_from(connection: Connection, conversation_id: str, message_id: str,
 
 def _add(
     connection: Connection, conversation_id: str, position: int, role: str, content: str, state: MessageState,
-    answer: Answer, now: float,
+    answer: Answer, now: float, thinking: str = "",
 ) -> str:  # fmt: skip
     message_id = uuid.uuid4().hex
     connection.execute(
         insert(messages).values(
             id=message_id, conversation_id=conversation_id, position=position, role=role, content=content,
-            thinking="", state=state, answer=encode_answer(answer), created_at=now,
+            thinking=thinking, state=state, answer=encode_answer(answer), created_at=now,
         )
     )  # fmt: skip
     return message_id

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from app.core.errors import HostError, HostsRateLimited, ModelNotFound, ModelNotLocal, NoHealthyHost
-from app.core.hosts import HostSeats, HostState, LoadedModel, ModelInfo
+from app.core.hosts import HostAddress, HostSeats, HostState, LoadedModel, ModelInfo
 from app.core.ports import Backend, Clock
 from app.services.host_choice import Conversations, Predict, best
 from app.services.host_lease import Lease
+from app.services.host_room import Beside
 from app.services.host_set import OUTAGE_SECONDS, HostSet
 from app.services.watched_host import WatchedHost, canonical
 from app.wire.model_names import names_cloud
@@ -137,6 +138,16 @@ class HostPool(HostSet):
         rested = [host for host in ready if host.rested] or ready
         free = [host for host in rested if host.free_slots and (among is None or host.name in among)]
         return best(free, model, self.predict, self._conversations.host(model, prefix))
+
+    def beside(self, models: Collection[str]) -> tuple[tuple[HostAddress, Beside], ...]:
+        """Of each host that can be used and has all of these models: whether they fit there beside one another."""
+        told = []
+        for host in self._usable():
+            infos = {canonical(model): host.find(model) for model in models}
+            sizes = {name: info.size for name, info in infos.items() if info is not None}
+            if len(sizes) == len(infos):
+                told.append((host.backend.address, host.room.beside(sizes)))
+        return tuple(told)
 
     def answered(self, model: str, prefix: int, host: str) -> None:
         """The host now holds the beginning of this conversation."""

@@ -7,6 +7,7 @@ the least at which something had to go does not. In between nobody knows until i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import IntEnum
 
 from app.core.hosts import LoadedModel
@@ -21,6 +22,16 @@ class Fit(IntEnum):
     FITS = 1
     UNKNOWN = 2
     EVICTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Whether models fit beside one another: None where nobody knows until it is tried. `more`: bytes that those
+    would take which are not loaded. `gpu`: what is loaded there lies in a GPU's memory, at least in part."""
+
+    fits: bool | None
+    more: int
+    gpu: bool = False
 
 
 class HostRoom:
@@ -43,6 +54,18 @@ class HostRoom:
             self._full = min(tried, self._full or tried)
         if self._full is not None and self._fitted >= self._full:
             self._full = None  # contexts differ, memory came free: what was seen last is right
+
+    def beside(self, sizes: Mapping[str, int]) -> Beside:
+        """Whether models of these canonical names and file sizes fit beside one another, with nothing else loaded."""
+        needs = {name: self._sizes.get(name, int(size * OVERHEAD)) for name, size in sizes.items()}
+        total = sum(needs.values())
+        fits: bool | None = None
+        if total <= self._fitted or len(sizes) < 2:
+            fits = True
+        elif self._full is not None and total >= self._full:
+            fits = False
+        more = sum(need for name, need in needs.items() if name not in self._loaded)
+        return Beside(fits, more, any(model.size_vram for model in self._loaded.values()))
 
     def fit(self, name: str, file_size: int) -> Fit:
         """Where a model of that canonical name and file size would stand."""

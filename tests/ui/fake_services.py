@@ -9,22 +9,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from app.comparison.energy import EnergyMeter
+from app.comparison.pane_run import PaneAsker
+from app.comparison.round_store import RoundStore
+from app.comparison.side_by_side import SideBySide
 from app.config import Settings
 from app.core.errors import LoupeError
 from app.core.generation import Chunk, GenerationRequest, Json, Priority, Usage
-from app.core.hosts import HostAddress, HostState, HostStatus, LoadedModel
+from app.core.hosts import HostAddress, HostSeats, HostState, HostStatus, LoadedModel
 from app.core.making import STARTER_PROVENANCE
 from app.core.ports import SystemClock
 from app.models.catalog import CatalogFamily, CatalogVariant, CatalogView
 from app.services.chat import Caller
 from app.services.generations import Generations
 from app.services.history import History
+from app.services.host_pool import PooledLoad
+from app.services.host_room import Beside
 from app.services.jobs import JobHandle, Jobs, JobView
 from app.services.model_jobs import MakeOffer, Removal
 from app.services.overview import Overview
@@ -117,8 +123,19 @@ class FakePool:
     def __init__(self) -> None:
         self.hosts: tuple[HostStatus, ...] = (HostStatus(EMBEDDED, HostState.HEALTHY, "0.33.0"),)
 
+        self.slots = 2
+
     def statuses(self) -> tuple[HostStatus, ...]:
         return self.hosts
+
+    def seats(self) -> tuple[HostSeats, ...]:
+        return ()
+
+    def beside(self, models: Collection[str]) -> tuple[tuple[HostAddress, Beside], ...]:
+        return ((EMBEDDED, Beside(True, 0)),)
+
+    async def ps(self) -> tuple[PooledLoad, ...]:
+        return ()
 
 
 class FakeHosts:
@@ -299,6 +316,9 @@ class FakeServices:
         self.settings = Settings(data=folder)
         self.history = History(f"sqlite:///{folder}/history.db")
         self.generations = Generations(self.model, self.history, self.queue)  # type: ignore[arg-type]
+        asker = PaneAsker(self.model, self.queue, self.pool, EnergyMeter(folder / "nowhere"))
+        rounds = RoundStore(folder / "rounds")
+        self.side_by_side = SideBySide(asker, self.pool, rounds, self.history.adopt, lambda: 8 << 30, SystemClock())
         self.jobs = Jobs()
         self.catalog = FakeCatalog()
         self.model_jobs = FakeModelJobs(self.jobs, self.catalog)
@@ -361,6 +381,7 @@ class FakeServices:
     def __exit__(self, *_: object) -> None:
         async def down() -> None:
             await self.generations.stop(0.0)
+            await self.side_by_side.close()
             await self.jobs.stop()
             await self.cache.close()
             await self.history.close()

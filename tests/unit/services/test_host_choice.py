@@ -125,3 +125,15 @@ def test_versions_are_judged_by_their_numbers(version: str, server: str, severe:
     found = version_warnings(version, server)
     assert [warning.severe for warning in found] == ([] if severe is None else [severe])
     assert all(isinstance(warning, HostWarning) and version in warning.text for warning in found)
+
+
+def test_whether_models_fit_beside_one_another_is_known_once_it_was_seen() -> None:
+    room = HostRoom()
+    sizes = {"a": 50, "b": 50}
+    assert room.beside({"a": 50}).fits is True
+    assert room.beside(sizes).fits is None
+    room.see(loads("a", "b"), 0.0)
+    assert room.beside(sizes).fits is True and room.beside(sizes).more == 0
+    assert room.beside({**sizes, "c": 5000}).fits is None
+    room.see(loads("c", "a"), 0.0)
+    assert room.beside({**sizes, "c": 5000}).fits is False, "b had to go for it"
