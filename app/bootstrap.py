@@ -15,12 +15,14 @@ from pathlib import Path
 import psutil
 import structlog
 
+from app.backends.chart_process import ChartProcess
 from app.backends.embedded import EmbeddedRuntime, EmbeddedSettings
 from app.backends.ollama_http import HostTimeouts, OllamaHttp
 from app.backends.quantizer_process import QuantizerProcess
 from app.backends.starter_process import StarterProcess
 from app.comparison.energy import EnergyMeter
 from app.comparison.pane_run import PaneAsker
+from app.comparison.pictures import Pictures
 from app.comparison.round_store import RoundStore
 from app.comparison.side_by_side import SideBySide
 from app.config import Settings, process_environment, runtime_limits
@@ -69,6 +71,7 @@ class Services:
     catalog: Catalog
     starter: StarterFamily
     prompts: PromptLibrary
+    pictures: Pictures
     runtime: EmbeddedRuntime
     clock: Clock
     embedded: bool = False
@@ -177,6 +180,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
         catalog=catalog,
         starter=starter,
         prompts=PromptLibrary([PROMPTS, *([settings.prompts] if settings.prompts else [])]),
+        pictures=ChartProcess(settings.data / "charts", environment),
         runtime=EmbeddedRuntime(
             EmbeddedSettings(
                 store=settings.models_folder,

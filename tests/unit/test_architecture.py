@@ -73,6 +73,7 @@ FENCES: dict[str, set[str]] = {
     "ollama": {"backends"},
     "xllamacpp": {"runtime"},
     "libggml": {"models"},
+    "vl_convert": {"app.backends.chart_renderer"},  # 200 MB of memory: a process of its own
     "gguf": {"models", "runtime"},
     "pandas": set(),
     "pickle": set(),
