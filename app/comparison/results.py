@@ -201,9 +201,11 @@ class TokenRow:
 
 @dataclass(frozen=True, slots=True)
 class ProbeText:
-    """A question and the reference's own greedy answer to it, which is forced on every variant."""
+    """A question and the reference's own greedy answer to it, which is forced on every variant. `prompt` is what the
+    reference's template made of the question, as it is sent (raw) to all of them."""
 
     id: str
     domain: str
     question: str
     answer: str
+    prompt: str = ""

@@ -115,7 +115,7 @@ def read_prompt(path: Path) -> tuple[int, Prompt]:
         raw = path.read_bytes()
         if len(raw) > LARGEST:
             raise BadRequest(f"{path.name}: larger than {LARGEST // 1024} KiB")
-        front, body = _split(raw.decode("utf-8").replace("\r\n", "\n"), path.name)
+        front, body = split_front_matter(raw.decode("utf-8").replace("\r\n", "\n"), path.name)
         form = _Front.model_validate(tomllib.loads(front))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
         raise BadRequest(f"{path.name}: {problem}") from problem
@@ -127,7 +127,8 @@ def read_prompt(path: Path) -> tuple[int, Prompt]:
     return form.order, Prompt(path.stem, form.title, form.description, body, variables)
 
 
-def _split(text: str, name: str) -> tuple[str, str]:
+def split_front_matter(text: str, name: str) -> tuple[str, str]:
+    """The block between two lines `+++` and the text after it. Raises `BadRequest` where there is none."""
     if not text.startswith("+++\n") or "\n+++\n" not in text[3:]:
         raise BadRequest(f"{name}: has no front matter; it begins and ends with a line +++")
     front, _, body = text[4:].partition("+++\n") if text[4:].startswith("+++\n") else text[4:].partition("\n+++\n")

@@ -1,0 +1,53 @@
+"""Bringing the rows of two models over one text together, where they cut it into other tokens.
+
+A literal grammar lets any token through that begins the text that is left, so a variant may take a shorter one than
+the reference. Positions are set against each other where both begin a token at the same character, and where the cuts
+differ the walk goes on at the next common one. It never stops at the first difference: what comes after is where bad
+variants are worst.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.comparison.divergence import Position
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Both models at one character. `variant_logprob` is what the variant gives the reference's token, also where it
+    took another one; None where the token is not among its likeliest."""
+
+    reference: Position
+    variant: Position
+    variant_logprob: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """`lost` positions of the reference have no partner, or one without a list; `retokenised`: other cuts somewhere."""
+
+    pairs: tuple[Pair, ...]
+    lost: int
+    retokenised: bool
+
+
+def align(reference: Sequence[Position], variant: Sequence[Position]) -> Alignment:
+    """The rows of one text, each in the order of their offsets. Without a list of alternatives a position counts as
+    lost: nothing is known of it, and its logprob may be made up (that of an accepted draft)."""
+    ours = {position.offset: position for position in variant if position.top}
+    pairs = tuple(
+        Pair(one, ours[one.offset], _logprob_of(one.token, ours[one.offset]))
+        for one in reference
+        if one.top and one.offset in ours
+    )
+    cuts = [[position.end for position in rows] for rows in (reference, variant)]
+    return Alignment(pairs, len(reference) - len(pairs), cuts[0] != cuts[1])
+
+
+def _logprob_of(token: str, position: Position) -> float | None:
+    """The forced token's own logprob always comes; another token's where it is among the likeliest."""
+    if position.token == token:
+        return position.logprob
+    return next((one.logprob for one in position.top if one.token == token), None)
