@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from app.backends.chart_process import ChartProcess
+from app.comparison.charts import Look, pictures_of
 from app.core.errors import StoreError
+from tests.unit.comparison.cards import card
 
 POINTS = {"data": {"values": [{"a": 1, "b": "héllo"}]}, "mark": "text", "encoding": {"text": {"field": "b"}}}
 
@@ -70,3 +73,15 @@ def test_the_bundle_is_made_once(pictures):
     made = path.stat().st_mtime_ns
     assert asyncio.run(pictures.bundle()) == path == same and path.stat().st_mtime_ns == made
     assert [one.name for one in path.parent.iterdir()] == [path.name]
+
+
+def test_all_pictures_of_a_scorecard_are_drawn_and_names_stay_text(pictures):
+    evil = "<img src=x onerror=alert(1)>"
+    whole = card()
+    named = replace(whole, variants=(*whole.variants[:3], replace(whole.variants[3], quantization=evil)))
+    specs = [pictures_of(named, look, budget=400 << 20) for look in (Look(width=360), Look(dark=True))]
+    drawn = asyncio.run(pictures.svgs([spec for one in specs for spec in one.values()]))
+    assert len(drawn) == 12
+    for svg in drawn:
+        assert svg.startswith("<svg") and svg.endswith("</svg>")
+        assert "Q6_K" in svg and "<img" not in svg and "http:" not in svg.replace("http://www.w3.org/", "")
