@@ -55,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     from app.cli_models import add_commands
 
     add_commands(commands.add_parser("models", help="list, get, make and delete models"))
+    from app.cli_history import add_commands as add_history_commands
+
+    add_history_commands(commands)
     health = commands.add_parser("health", help="exit 0 if the running Loupe is healthy")
     health.add_argument("--ready", action="store_true", help="also want a model that can answer")
     health.set_defaults(command=_health)

@@ -35,6 +35,7 @@ from app.models.catalog import Catalog
 from app.services.chat import Caller, ChatService
 from app.services.generations import Generations
 from app.services.history import History
+from app.services.history_backups import HistoryBackups
 from app.services.host_admin import HostAdmin
 from app.services.host_pool import HostPool
 from app.services.jobs import Jobs
@@ -64,6 +65,7 @@ class Services:
     queue: RequestQueue
     chat: ChatService
     history: History
+    backups: HistoryBackups
     generations: Generations
     side_by_side: SideBySide
     jobs: Jobs
@@ -95,6 +97,7 @@ class Services:
         await self.pool.start()
         await self.model_jobs.start()
         self.generations.start()
+        self.backups.start()
         if self.embedded and self.settings.starter:
             self.starter.start()
         self.started = True
@@ -116,6 +119,7 @@ class Services:
         await asyncio.gather(self.generations.stop(drain), self.side_by_side.close(drain))
         await self.chat.close()
         await self.jobs.stop()
+        await self.backups.stop()
         await self.hosts.stop()
         await self.pool.stop()
         await self.runtime.stop()
@@ -166,6 +170,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
         queue=queue,
         chat=chat,
         history=history,
+        backups=HistoryBackups(history, clock),
         generations=Generations(chat, history, queue, grace_seconds=settings.page_grace_seconds, clock=clock),
         side_by_side=SideBySide(
             PaneAsker(chat, queue, pool, EnergyMeter()),

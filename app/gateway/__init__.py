@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from app.core.errors import LoupeError
 from app.gateway.cache_routes import cache_routes
 from app.gateway.error_responses import BugBoundary, handle_http_error, handle_loupe_error
+from app.gateway.history_routes import history_routes
 from app.gateway.host_routes import host_routes
 from app.gateway.jobs_routes import jobs_routes
 from app.gateway.management_routes import management_routes
@@ -37,6 +38,7 @@ def create_routes(services: GatewayServices, lifecycle: Lifecycle | None = None)
         *service_routes(services, lifecycle),
         *host_routes(services),
         *cache_routes(services),
+        *history_routes(services),
     ]
 
 

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from app.config import Settings
 from app.core.ports import Clock
 from app.services.chat import ChatService
+from app.services.history_backups import HistoryBackups
 from app.services.host_admin import HostAdmin
 from app.services.host_pool import HostPool
 from app.services.jobs import Jobs
@@ -45,6 +46,8 @@ class GatewayServices(Protocol):
     def jobs(self) -> Jobs: ...
     @property
     def model_jobs(self) -> ModelJobs: ...
+    @property
+    def backups(self) -> HistoryBackups: ...
     @property
     def telemetry(self) -> Telemetry: ...
     @property

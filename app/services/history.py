@@ -9,24 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from sqlalchemy import Connection, Engine, create_engine, event, func, insert, inspect, select, text, update
+from sqlalchemy import Connection, Engine, func, insert, select, update
 from sqlalchemy.exc import DatabaseError, OperationalError
-from sqlalchemy.pool import StaticPool
 
 from app.core.conversations import Answer, Conversation, ConversationRow, MessageState, StoredMessage
 from app.core.errors import BadRequest, ConversationNotFound, DiskFull, StoreError
 from app.core.generation import Json
 from app.core.ports import Clock, SystemClock
-from app.services.history_schema import HEAD, conversations, decode_answer, encode_answer, messages
+from app.services.history_engine import UnknownSchema, opened, upgrade_file
+from app.services.history_file import Damage, HistoryFile, path_of
+from app.services.history_rows import conversation_of, listed, messages_of
+from app.services.history_schema import conversations, encode_answer, messages
 
 T = TypeVar("T")
 TITLE_LENGTH = 60
+NOT_OURS = "the conversations are in a database of yours; back it up with its own tools"
 
 
 def title_from(text: str) -> str:
@@ -45,11 +48,14 @@ class History:
         self._clock = clock or SystemClock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="history")
         self._engine: Engine | None = None
+        path = path_of(url)
+        self.file = HistoryFile(path, upgrade_file, self._clock.now) if path else None
 
     # -- life ---------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Make or upgrade the schema, and mark answers that an earlier process left unfinished as interrupted."""
+        """Make or upgrade the schema, and mark answers that an earlier process left unfinished as interrupted. A SQLite
+        file that is damaged is set aside first (`damage` tells), and a new one begun."""
         await self._run_plain(self._open)
 
     async def close(self) -> None:
@@ -57,24 +63,20 @@ class History:
         self._thread.shutdown(wait=True)
 
     def _open(self) -> None:
-        engine = create_engine(self._url, poolclass=StaticPool) if _is_sqlite(self._url) else create_engine(self._url)
-        if _is_sqlite(self._url):
-            event.listen(engine, "connect", _sqlite_pragmas)
-        with engine.connect() as connection:
-            current = (
-                connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-                if inspect(connection).has_table("alembic_version")
-                else None
-            )
-        if current != HEAD:
-            _upgrade(engine)
-        with engine.begin() as connection:
-            connection.execute(
-                update(messages)
-                .where(messages.c.state == MessageState.STREAMING)
-                .values(state=MessageState.INTERRUPTED)
-            )
-        self._engine = engine
+        if self.file is not None:
+            self.file.examine()
+        try:
+            self._engine = opened(self._url)
+        except (DatabaseError, UnknownSchema, UnicodeDecodeError) as error:
+            if self.file is None or isinstance(error, OperationalError):
+                raise
+            self.file.set_aside(str(error))
+            self._engine = opened(self._url)
+
+    @property
+    def damage(self) -> Damage | None:
+        """What was wrong with the file that was set aside while this process ran."""
+        return self.file.damage if self.file else None
 
     async def _run_plain(self, work: Callable[[], T]) -> T:
         def guarded() -> T:
@@ -84,11 +86,21 @@ class History:
                 if "disk is full" in str(error) or "No space" in str(error):
                     raise DiskFull("the disk is full: the conversation could not be saved; free some space") from error
                 raise StoreError(f"the conversation store cannot be used: {error.orig}") from error
-            except DatabaseError as error:
-                raise StoreError(f"the conversation store is damaged: {error.orig}") from error
+            except (DatabaseError, UnicodeDecodeError) as error:
+                raise StoreError(self._damaged(str(getattr(error, "orig", error)))) from error
 
         # Shielded: what was handed to the writer is written even if the one who asked goes away.
         return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, guarded))
+
+    def _damaged(self, found: str) -> str:
+        """What to say of an error that only a damaged file can give; such a file is set aside at once."""
+        if self.file is None or self._engine is None:
+            return f"the conversation store is damaged: {found}"
+        self._engine.dispose()
+        self.file.examine(thoroughly=True)
+        self._engine = opened(self._url)
+        kept = f"; it was set aside as {self.damage.kept_as.name}, and a new one is in use" if self.damage else ""
+        return f"the conversation store is damaged: {found}{kept}"
 
     async def _run(self, work: Callable[[Connection], T]) -> T:
         engine = self._engine
@@ -100,6 +112,32 @@ class History:
                 return work(connection)
 
         return await self._run_plain(transaction)
+
+    async def on_file(self, work: Callable[[HistoryFile, sqlite3.Connection], T]) -> T:
+        """`work` on the file and its one connection, outside of a transaction. Raises `BadRequest` where the database
+        is not a file of ours, `DiskFull`, `StoreError`."""
+        file, engine = self.file, self._engine
+        if file is None:
+            raise BadRequest(NOT_OURS)
+        if engine is None:
+            raise StoreError("the conversation store is not open")
+
+        def run() -> T:
+            raw = engine.raw_connection()
+            try:
+                return work(file, cast(sqlite3.Connection, raw.driver_connection))
+            except sqlite3.OperationalError as error:
+                kind = DiskFull if "full" in str(error) else StoreError
+                raise kind(f"the backup could not be written: {error}") from error
+            except OSError as error:
+                raise StoreError(f"the backup could not be written: {error.strerror}") from error
+            finally:
+                raw.close()
+
+        return await self._run_plain(run)
+
+    async def message_count(self) -> int:
+        return await self._run(lambda c: c.execute(select(func.count()).select_from(messages)).scalar_one())
 
     # -- conversations ------------------------------------------------------------------------------------------
 
@@ -120,7 +158,7 @@ class History:
             .limit(limit)
         )
         rows = await self._run(lambda c: c.execute(query).all())
-        return tuple(ConversationRow(r[0], r[1], r[2], r[3], bool(r[4])) for r in rows)
+        return tuple(map(listed, rows))
 
     async def create(
         self, principal: str, *, model: str, system: str = "", options: Mapping[str, Json] | None = None
@@ -163,7 +201,7 @@ class History:
             row = connection.execute(_visible(conversation_id, principal)).mappings().first()
             if row is None:
                 raise ConversationNotFound(conversation_id)
-            return _conversation(dict(row), _messages(connection, conversation_id))
+            return conversation_of(dict(row), messages_of(connection, conversation_id))
 
         return await self._run(read)
 
@@ -216,7 +254,7 @@ class History:
             if ask is not None:
                 _add(connection, conversation_id, position, "user", ask, MessageState.COMPLETE, Answer(), now)
                 position += 1
-            so_far = _messages(connection, conversation_id)
+            so_far = messages_of(connection, conversation_id)
             answer_id = _add(
                 connection, conversation_id, position, "assistant", "", MessageState.STREAMING,
                 Answer(model=row["model"]), now,
@@ -230,7 +268,7 @@ class History:
             answer = StoredMessage(
                 answer_id, "assistant", "", now, MessageState.STREAMING, answer=Answer(model=row["model"])
             )
-            return _conversation({**row, "title": title, "updated_at": now}, so_far), answer
+            return conversation_of({**row, "title": title, "updated_at": now}, so_far), answer
 
         return await self._run(write)
 
@@ -256,55 +294,12 @@ class History:
         await self._run(lambda c: c.execute(statement))
 
 
-def _is_sqlite(url: str) -> bool:
-    return url.startswith("sqlite")
-
-
-def _sqlite_pragmas(connection: Any, _record: Any) -> None:
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _upgrade(engine: Engine) -> None:
-    # Imported here: Alembic costs a tenth of a second, and is needed once in a store's life.
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, HEAD)
-
-
 def _visible(conversation_id: str, principal: str) -> Any:
     return select(conversations).where(
         conversations.c.id == conversation_id,
         conversations.c.principal == principal,
         conversations.c.deleted_at.is_(None),
     )
-
-
-def _messages(connection: Connection, conversation_id: str) -> tuple[StoredMessage, ...]:
-    query = (
-        select(messages)
-        .where(messages.c.conversation_id == conversation_id, messages.c.replaced_at.is_(None))
-        .order_by(messages.c.position)
-    )
-    return tuple(
-        StoredMessage(
-            row["id"], row["role"], row["content"], row["created_at"], MessageState(row["state"]), row["thinking"],
-            decode_answer(row["answer"]),
-        )
-        for row in connection.execute(query).mappings()
-    )  # fmt: skip
-
-
-def _conversation(row: Mapping[str, Any], stored: tuple[StoredMessage, ...]) -> Conversation:
-    return Conversation(
-        row["id"], row["principal"], row["title"], row["model"], row["system"], json.loads(row["options"]),
-        row["created_at"], row["updated_at"], stored,
-    )  # fmt: skip
 
 
 def _next_position(connection: Connection, conversation_id: str) -> int:

@@ -29,6 +29,7 @@ from app.models.catalog import CatalogFamily, CatalogVariant, CatalogView
 from app.services.chat import Caller
 from app.services.generations import Generations
 from app.services.history import History
+from app.services.history_backups import HistoryBackups
 from app.services.host_pool import PooledLoad
 from app.services.host_room import Beside
 from app.services.jobs import JobHandle, Jobs, JobView
@@ -315,6 +316,7 @@ class FakeServices:
         self.overview = Overview(self.cache, self.queue, self.pool, self.telemetry, SystemClock())  # type: ignore[arg-type]
         self.settings = Settings(data=folder)
         self.history = History(f"sqlite:///{folder}/history.db")
+        self.backups = HistoryBackups(self.history, SystemClock())
         self.generations = Generations(self.model, self.history, self.queue)  # type: ignore[arg-type]
         asker = PaneAsker(self.model, self.queue, self.pool, EnergyMeter(folder / "nowhere"))
         rounds = RoundStore(folder / "rounds")
@@ -371,6 +373,18 @@ class FakeServices:
             return chat_id
 
         return self.run(turn())
+
+    def lose_history(self) -> None:
+        """As if a start had found rubbish where the conversations were."""
+        history = self.history
+
+        def lose() -> None:
+            assert history._engine is not None and history.file is not None
+            history._engine.dispose()
+            history.file.path.write_bytes(b"\0" * 9000)
+            history._open()
+
+        self.run(history._run_plain(lose))
 
     def __enter__(self) -> FakeServices:
         self._thread.start()

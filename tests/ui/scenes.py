@@ -440,6 +440,14 @@ def cache_empty(services: FakeServices) -> str:
     return "/service?view=Cache"
 
 
+def history_lost(services: FakeServices) -> str:
+    empty(services)
+    services.ask("What is the capital of France?")
+    services.run(services.backups.make())
+    services.lose_history()
+    return "/"
+
+
 def cache_off(services: FakeServices) -> str:
     service_trouble(services)
     return "/service?view=Cache"
@@ -451,6 +459,6 @@ SCENES: dict[str, Scene] = {
         empty, chat, streaming, queued, loading, error, load_error, stopped, hostile, missing, offline, no_models,
         being_made, first_start, models, models_made, models_failed, models_empty, models_offline, models_one,
         models_jobs, models_refused, chat_pulling, first_pull, service_empty, service, service_full, service_busy,
-        service_trouble, cache, cache_empty, cache_off,
+        service_trouble, cache, cache_empty, cache_off, history_lost,
     )
 }  # fmt: skip

@@ -321,3 +321,25 @@ def test_a_full_queue_keeps_the_question(services: FakeServices, open_screen: Op
     page.chat_input[0].set_value("Hello?").run()
     assert "Too many requests are waiting" in text_of(calm(page))
     assert stored(services, chat_of(page))[0] == ("user", "Hello?", MessageState.COMPLETE)
+
+
+def test_conversations_that_could_not_be_read_are_told_of_and_a_backup_is_brought_back(
+    services: FakeServices, open_screen: Open
+) -> None:
+    chat_id = services.ask("What is the capital of France?")
+    services.run(services.backups.make())
+    services.lose_history()
+    page = calm(open_screen("chat"))
+    assert "Your conversations were set aside" in text_of(page) and "damaged-" in text_of(page)
+    page.button(key="history-restore").click().run()
+    assert "set aside" not in text_of(calm(page))
+    assert stored(services, chat_id)[0][1] == "What is the capital of France?"
+
+
+def test_a_damage_without_a_backup_can_be_dismissed_for_good(services: FakeServices, open_screen: Open) -> None:
+    services.lose_history()
+    page = calm(open_screen("chat"))
+    assert "no backup yet" in text_of(page) and "history-restore" not in [button.key for button in page.button]
+    page.button(key="history-dismiss").click().run()
+    assert "set aside" not in text_of(calm(page))
+    assert "set aside" not in text_of(calm(open_screen("chat")))

@@ -8,6 +8,7 @@ from app.ui.components import (
     composer,
     conversations,
     empty_chat,
+    history_notice,
     host_strip,
     job_tray,
     live_answer,
@@ -19,6 +20,7 @@ from app.ui.state import open_chat, open_chat_id
 host_strip.show()
 job_tray.show()
 with notices.showing_errors("chat", on_retry=lambda: open_chat("")):
+    history_notice.show()
     view = load()
     conversations.show(view)
     if view.messages:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.core.conversations import Answer, MessageState
-from app.core.errors import BadRequest, ConversationNotFound, StoreError
+from app.core.errors import BadRequest, ConversationNotFound
 from app.core.generation import Span, Usage
 from app.services.history import History, title_from
 from app.services.history_schema import HEAD, decode_answer, encode_answer
@@ -100,13 +100,6 @@ async def test_the_title_follows_the_first_question_until_the_user_gives_one(tmp
         assert (await history.get(chat.id, "local")).title == "Physics"
         with pytest.raises(BadRequest):
             await history.rename(chat.id, "   ")
-
-
-async def test_a_damaged_file_is_a_store_error_that_says_so(tmp_path: Path) -> None:
-    (tmp_path / "h.db").write_bytes(b"not a database, but long enough to be taken for one" * 40)
-    history = History(f"sqlite:///{tmp_path / 'h.db'}")
-    with pytest.raises(StoreError, match="damaged"):
-        await history.open()
 
 
 async def test_the_migrations_end_at_the_revision_the_code_expects(tmp_path: Path) -> None:
