@@ -16,7 +16,12 @@ from app.core.hosts import ModelDetail, ModelInfo, TensorInfo
 from app.models.ggml_types import TYPE_BY_NAME, file_type_name
 from app.models.naming import ModelName, canonical_label, nominal_bits, parse_name, read_tag
 
-_KINDS = re.compile(r"(?:^|[-_.:/])(qat|distill|abliterated|uncensored|lora)", re.IGNORECASE)
+# Words that say that the weights are others, not only stored otherwise; and what to call each.
+_KINDS = re.compile(
+    r"(?:^|[-_.:/])(?:(?P<qat>qat)|(?P<distilled>distill)|(?P<abliterated>abliterat|heretic)|(?P<uncensored>uncensored)"
+    r"|(?P<lora>lora)|(?P<pruned>prun|reap(?![a-z])|minitron)|(?P<merged>merged?(?![a-z])|slerp|dare[-_]ties))",
+    re.IGNORECASE,
+)
 _REPOSITORY_ENDING = re.compile(r"[-_.](?:gguf|mlx)$", re.IGNORECASE)
 
 
@@ -57,7 +62,8 @@ class VariantFacts:
 class Variant:
     """One quantization: `name` is the name that says most, `aliases` other names of the same digest.
 
-    `bits_per_weight` is computed from the tensors, None where a host does not list them. `size` in bytes.
+    `bits_per_weight` is computed from the tensors, None where a host does not list them. `size` in bytes. `types` is
+    the share of the weights by storage format, the commonest first.
     """
 
     name: str
@@ -66,6 +72,7 @@ class Variant:
     size: int
     label: str
     bits_per_weight: float | None
+    types: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +117,12 @@ def structure_of(info: Mapping[str, Json], tensors: Sequence[TensorInfo] = ()) -
         vocab_size=_whole(info.get(f"{architecture}.vocab_size")) or rows,
         head_count_kv=per_layer or _whole(kv_heads),
     )
+
+
+def type_shares(types: Mapping[str, int]) -> dict[str, float]:
+    """The share of the weights that each storage format holds, the commonest first: what a label stands for."""
+    count = sum(types.values())
+    return {kind: types[kind] / count for kind in sorted(types, key=lambda kind: (-types[kind], kind))} if count else {}
 
 
 def group(facts: Iterable[VariantFacts]) -> tuple[Family, ...]:
@@ -170,6 +183,7 @@ def _merge(same: list[VariantFacts]) -> _Entry:
         size=best.size,
         label=label_of(best),
         bits_per_weight=best.bits_per_weight,
+        types=type_shares(best.types),
     )
     stem = _squeezed(_model_stem(name) + read_tag(name.tag).stem)
     return _Entry(best, variant, name, stem, _kind(best))
@@ -222,7 +236,7 @@ def _kind(fact: VariantFacts) -> str:
         return "adapter"
     name = parse_name(fact.name)
     found = _KINDS.search(f"{name.model}:{name.tag}") or _KINDS.search("-".join(fact.identity))
-    return found[1].casefold() if found else ""
+    return found.lastgroup or "" if found else ""
 
 
 def _model_stem(name: ModelName) -> str:

@@ -87,10 +87,34 @@ def test_one_difference_makes_two_families(change):
     assert len(group([one, other])) == 2
 
 
-@pytest.mark.parametrize("word", ["qat", "distill", "abliterated", "lora"])
-def test_other_weights_under_the_same_roof_stay_apart(word):
+@pytest.mark.parametrize(
+    ("word", "kind"),
+    [
+        ("qat", "qat"), ("QAT", "qat"), ("distill", "distilled"), ("distilled-q8_0", "distilled"),
+        ("abliterated", "abliterated"), ("abliterated-v3-q4_K_M", "abliterated"), ("heretic", "abliterated"),
+        ("uncensored", "uncensored"), ("lora", "lora"), ("pruned", "pruned"), ("reap", "pruned"), ("minitron", "pruned"),
+        ("merge", "merged"), ("slerp", "merged"),
+    ],
+)  # fmt: skip
+def test_other_weights_under_the_same_roof_stay_apart_and_are_marked(word, kind):
     families = group([variant("gemma3:4b-it-q4_0"), variant(f"gemma3:4b-it-{word}")])
-    assert sorted(family.kind for family in families) == ["", word]
+    assert sorted(family.kind for family in families) == ["", kind]
+
+
+@pytest.mark.parametrize("name", ["emerge:4b-it", "reaper:4b-it", "improve:4b-it", "explore:4b-it"])
+def test_a_word_that_only_contains_another_marks_nothing(name):
+    assert [family.kind for family in group([variant(name)])] == [""]
+
+
+def test_a_distilled_model_of_the_same_shape_is_another_family_even_where_only_its_metadata_says_so():
+    own = variant("m:8b-q8_0", identity=("", "DeepSeek-R1-Distill-Llama", "8B", ""))
+    assert sorted(family.kind for family in group([own, variant("m:8b-q4_0")])) == ["", "distilled"]
+
+
+def test_a_variant_tells_the_share_of_each_format_the_commonest_first():
+    (family,) = group([variant("m:3b-q4_K_M", types={"F32": 1, "Q6_K": 19, "Q4_K": 80})])
+    assert list(family.variants[0].types.items()) == [("Q4_K", 0.8), ("Q6_K", 0.19), ("F32", 0.01)]
+    assert group([variant("m:3b-q4_K_M")])[0].variants[0].types == {}
 
 
 def test_quantizations_of_weights_trained_for_it_are_a_family_of_their_own():
