@@ -92,8 +92,8 @@ def test_one_difference_makes_two_families(change):
     [
         ("qat", "qat"), ("QAT", "qat"), ("distill", "distilled"), ("distilled-q8_0", "distilled"),
         ("abliterated", "abliterated"), ("abliterated-v3-q4_K_M", "abliterated"), ("heretic", "abliterated"),
-        ("uncensored", "uncensored"), ("lora", "lora"), ("pruned", "pruned"), ("reap", "pruned"), ("minitron", "pruned"),
-        ("merge", "merged"), ("slerp", "merged"),
+        ("uncensored", "uncensored"), ("lora", "lora"), ("pruned", "pruned"), ("reap", "pruned"),
+        ("minitron", "pruned"), ("merge", "merged"), ("slerp", "merged"),
     ],
 )  # fmt: skip
 def test_other_weights_under_the_same_roof_stay_apart_and_are_marked(word, kind):
