@@ -89,7 +89,8 @@ class Quality:
 @dataclass(frozen=True, slots=True)
 class TaskScore:
     """One kind of generated task, paired with the reference (deep only). Shares 0…1; `difference` is the variant's
-    minus the reference's, `detectable` the least difference that this many items would have shown (80 % power)."""
+    minus the reference's, `detectable` the least difference that this many items would have shown (80 % power).
+    `credit` (choices) is the difference in the probability given to the right one, finer than passed or not."""
 
     kind: str
     items: int
@@ -100,6 +101,8 @@ class TaskScore:
     p_value: float  # exact McNemar, Holm over the variants
     detectable: float
     equivalent: bool  # TOST inside ± 2 points
+    answers_changed: float = 0.0  # share of items answered in other words, or with another letter
+    credit: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
