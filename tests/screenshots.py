@@ -105,6 +105,21 @@ def open_delete(page: Page) -> None:
     page.get_by_role("dialog").get_by_text("Frees").wait_for()
 
 
+def show_differences(page: Page) -> None:
+    page.get_by_text("Differences", exact=True).click()
+    page.locator(".lp-diff").first.wait_for()
+
+
+def open_side_parameters(page: Page) -> None:
+    page.locator(".st-key-side-parameters button").first.click()
+    page.locator(".st-key-side-parameter-panel input").first.wait_for()
+
+
+def open_side_chats(page: Page) -> None:
+    page.locator(".st-key-side-chat button").first.click()
+    page.locator(".st-key-side-chat-panel").wait_for()
+
+
 # Further looks at a scene, after something was clicked.
 LOOKS: dict[str, dict[str, Callable[[Page], None]]] = {
     "chat": {
@@ -116,6 +131,9 @@ LOOKS: dict[str, dict[str, Callable[[Page], None]]] = {
     "models": {"get": open_get, "delete": open_delete, "reference": open_make_without_reference},
     "models_one": {"make": open_make, "chosen": choose_levels},
     "models_refused": {"make": open_make},
+    "side": {"differences": show_differences},
+    "side_teacher": {"differences": show_differences},
+    "side_list": {"parameters": open_side_parameters, "chats": open_side_chats},
 }  # fmt: skip
 
 

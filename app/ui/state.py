@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import streamlit as st
 
+from app.comparison.rounds import Turn
 from app.core.generation import Json
 from app.ui.notices import Notice
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 S = TypeVar("S")
 CHAT_PARAMETER = "chat"
+ROUND_PARAMETER = "round"
 MODEL_PARAMETER = "model"  # of the chat's address: a new chat with this model
 PAGE_OF_MESSAGES = 40
 PAGE_OF_ENTRIES = 20
@@ -66,6 +68,28 @@ class ServiceState:
     notices: dict[str, Notice] = field(default_factory=dict)  # a place on the page → what went wrong there
 
 
+@dataclass(slots=True)
+class SideState:
+    """What the next side-by-side round is to ask. `models` is None until somebody chose; `own` are options by model.
+
+    `questions` are those of a past conversation that are asked anew, `source` its title.
+    """
+
+    models: list[str] | None = None
+    reference: str = ""
+    system: str = ""
+    options: dict[str, Json] = field(default_factory=dict)
+    own: dict[str, dict[str, Json]] = field(default_factory=dict)
+    apart: bool = False
+    context: tuple[Turn, ...] = ()
+    questions: tuple[str, ...] = ()
+    source: str = ""
+    notices: dict[str, Notice] = field(default_factory=dict)  # a place on the page → what went wrong there
+
+    def without_chat(self) -> None:
+        self.context, self.questions, self.source = (), (), ""
+
+
 def chat_state() -> ChatState:
     return _of("loupe.chat", ChatState)
 
@@ -76,6 +100,10 @@ def models_state() -> ModelsState:
 
 def service_state() -> ServiceState:
     return _of("loupe.service", ServiceState)
+
+
+def side_state() -> SideState:
+    return _of("loupe.side", SideState)
 
 
 def dismissed_jobs() -> set[str]:
@@ -98,6 +126,20 @@ def _of(key: str, kind: type[S]) -> S:
 def open_chat_id() -> str:
     """The conversation that the address names, "" for a new one."""
     return str(st.query_params.get(CHAT_PARAMETER, ""))
+
+
+def open_round_id() -> str:
+    """The side-by-side round that the address names, "" for a new one."""
+    return str(st.query_params.get(ROUND_PARAMETER, ""))
+
+
+def open_round(round_id: str) -> None:
+    """Go to a round; "" is a new one. To be called in a callback, before the page is drawn."""
+    side_state().notices.clear()
+    if round_id:
+        st.query_params[ROUND_PARAMETER] = round_id
+    elif ROUND_PARAMETER in st.query_params:
+        del st.query_params[ROUND_PARAMETER]
 
 
 def take_model_of_address() -> None:

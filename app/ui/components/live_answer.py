@@ -18,7 +18,7 @@ from app.ui.markdown_blocks import BlockReader
 from app.ui.state import chat_state
 
 
-class _Pen:
+class Pen:
     """Draws a growing answer into the container it was made in."""
 
     def __init__(self, variant: str) -> None:
@@ -36,7 +36,10 @@ class _Pen:
         eta = (progress.eta.low, progress.eta.high) if progress.eta else None
         words = vm.waiting(progress.phase, self._variant, progress.position, eta)
         clock = f" · {progress.seconds:.0f} s so far" if progress.seconds >= 2 else ""
-        told = "" if progress.phase == "decode" and self._reader.tail else words + clock
+        self.say("" if progress.phase == "decode" and self._reader.tail else words + clock)
+
+    def say(self, told: str) -> None:
+        """The line under the answer; "" takes it away."""
         if told != self._told:
             self._told = told
             if told:
@@ -65,7 +68,7 @@ class _Pen:
 def show(view: ChatView, generation: Generation) -> None:
     """Runs until the answer has ended, then draws the page anew with the stored message."""
     with st.container(key=f"answer-{generation.message_id}", gap="small"):
-        pen = _Pen(view.label(generation.model))
+        pen = Pen(view.label(generation.model))
         for batch in bridge.iterate(generation.attach()):
             text = "".join(event.text for event in batch if isinstance(event, Delta))
             thinking = "".join(event.thinking for event in batch if isinstance(event, Delta))
