@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -42,17 +41,14 @@ def panes(*labels: str) -> tuple[Pane, ...]:
     return tuple(Pane(NAMES[label], f"{label} · SmolLM2 135M Instruct") for label in labels)
 
 
-def asked(services: FakeServices, wanted: Round, *, whole: bool = True) -> Round:
-    """A round begun as from another page; with `whole` it has ended."""
+def asked(services: FakeServices, wanted: Round, *, until: Sequence[str] = ()) -> Round:
+    """A round begun as from another page, when it has ended, or its last panes are in these phases."""
 
     async def work() -> Round:
         begun = await services.side_by_side.start(wanted, Caller())
-        if whole:
-            async for _ in services.side_by_side.attach(begun.id, "local"):
-                pass
-        else:
-            for _ in range(20):
-                await asyncio.sleep(0.01)
+        async for view in services.side_by_side.attach(begun.id, "local"):
+            if until and [phase.name for phase in view.phases][-len(until) :] == list(until):
+                break
         return begun
 
     return services.run(work())
@@ -114,7 +110,8 @@ def side_running(services: FakeServices) -> str:
         return [TEXTS[label][:60], event] if label == "Q4_K_M" else [Phase("loading"), event]
 
     services.model.script = script
-    return address(asked(services, Round((QUESTION,), panes("F16", "Q8_0", "Q4_K_M", "Q2_K", "Q6_K")), whole=False))
+    wanted = Round((QUESTION,), panes("F16", "Q8_0", "Q4_K_M", "Q2_K", "Q6_K"))
+    return address(asked(services, wanted, until=("decode", "loading", "turn")))
 
 
 def side_trouble(services: FakeServices) -> str:
