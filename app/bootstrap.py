@@ -20,10 +20,14 @@ from app.backends.embedded import EmbeddedRuntime, EmbeddedSettings
 from app.backends.ollama_http import HostTimeouts, OllamaHttp
 from app.backends.quantizer_process import QuantizerProcess
 from app.backends.starter_process import StarterProcess
+from app.comparison.comparisons import Comparisons, Needs
 from app.comparison.energy import EnergyMeter
+from app.comparison.host_bench import Way
 from app.comparison.pane_run import PaneAsker
 from app.comparison.pictures import Pictures
+from app.comparison.question_set import QuestionSet, shipped_sets
 from app.comparison.round_store import RoundStore
+from app.comparison.scorecard_store import ScorecardStore
 from app.comparison.side_by_side import SideBySide
 from app.config import Settings, process_environment, runtime_limits
 from app.core.generation import CacheMode, GenerationRequest, Priority
@@ -72,6 +76,7 @@ class Services:
     model_jobs: ModelJobs
     catalog: Catalog
     starter: StarterFamily
+    comparisons: Comparisons
     prompts: PromptLibrary
     pictures: Pictures
     runtime: EmbeddedRuntime
@@ -96,6 +101,7 @@ class Services:
         self.pool.on_change(self.queue.poke)
         await self.pool.start()
         await self.model_jobs.start()
+        await self.comparisons.start()
         self.generations.start()
         self.backups.start()
         if self.embedded and self.settings.starter:
@@ -184,6 +190,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
         model_jobs=model_jobs,
         catalog=catalog,
         starter=starter,
+        comparisons=_comparisons(settings, Way(chat, queue, pool, telemetry), jobs, catalog, clock),
         prompts=PromptLibrary([PROMPTS, *([settings.prompts] if settings.prompts else [])]),
         pictures=ChartProcess(settings.data / "charts", environment),
         runtime=EmbeddedRuntime(
@@ -201,6 +208,16 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
 
 def _free_memory() -> int:
     return int(psutil.virtual_memory().available)
+
+
+def _comparisons(settings: Settings, way: Way, jobs: Jobs, catalog: Catalog, clock: Clock) -> Comparisons:
+    def sets() -> dict[str, QuestionSet]:
+        return {found.name: found for found in shipped_sets(PROMPTS / "compare")[0]}
+
+    needs = Needs(
+        way=way, jobs=jobs, clock=clock, look=catalog.snapshot, sets=sets, free=_free_memory, joules=EnergyMeter().total
+    )
+    return Comparisons(needs, ScorecardStore(settings.data / "compare" / "scorecards"))
 
 
 def _limits(settings: Settings) -> QueueLimits:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from app.cli_client import Instance
 
 FAILED, STOPPED = 1, 130
+ACTIVE = ("waiting", "running", "paused")
 Row = dict[str, Any]
 
 
@@ -174,7 +175,7 @@ def _to_the_end(instance: Instance, job: Row, tell: Callable[[Row], None]) -> Ro
             if now["id"] != job["id"]:
                 continue
             tell(now)
-            if now["state"] not in ("waiting", "running"):
+            if now["state"] not in ACTIVE:
                 return now
     return instance.ask("GET", f"/loupe/jobs/{job['id']}")  # the feed ends when the server is being stopped
 
@@ -187,7 +188,7 @@ class _Line:
         self._drawn = False
 
     def draw(self, job: Row) -> None:
-        if self._quiet or job["state"] not in ("waiting", "running"):
+        if self._quiet or job["state"] not in ACTIVE:
             return
         if sys.stderr.isatty():
             width = shutil.get_terminal_size().columns - 1

@@ -43,6 +43,7 @@ def job_json(job: JobView) -> dict[str, Json]:
     told: dict[str, Json] = {
         "id": job.id, "kind": job.kind, "title": job.title, "state": str(job.state), "host": job.host,
         "model": job.model, "completed": job.completed, "total": job.total, "detail": job.detail, "error": job.error,
+        "pausable": job.pausable,
         "rate": job.rate, "eta": job.eta, "started_at": job.started_at, "ended_at": job.ended_at,
     }  # fmt: skip
     return told

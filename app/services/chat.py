@@ -35,7 +35,7 @@ IDENTITY_SECONDS = 1.0  # how long a request waits to learn which model and buil
 class Caller:
     """Who asks. `principal` owns cache entries, `flow` counts for fairness only; `trace` is theirs to watch.
 
-    `patience`, `from_page` and `group` are the queue's (`Ask`). `cache_mode` USE caches deterministic requests;
+    `patience`, `from_page`, `group` and `host` are the queue's (`Ask`). `cache_mode` USE caches deterministic requests;
     `cache_sampled` also those that are not (asked for by name).
     """
 
@@ -45,6 +45,7 @@ class Caller:
     patience: float | None = None
     from_page: bool = False
     group: str = ""
+    host: str = ""
     cache_mode: CacheMode = CacheMode.USE
     cache_sampled: bool = False
     trace: Trace = field(default_factory=lambda: Trace(SystemClock()))
@@ -104,7 +105,7 @@ class ChatService:
                     break
                 except LoupeError as error:
                     lease.failed(error)
-                    if not self._may_try_again(error, lease, attempt):
+                    if not self._may_try_again(error, ticket, lease, attempt):
                         raise
                     lease = await self._next_lease(ticket, lease, caller.trace)
             lease.succeeded()
@@ -203,7 +204,10 @@ class ChatService:
 
     async def _admitted(self, request: GenerationRequest, caller: Caller, trace: Trace) -> AsyncGenerator[Chunk, None]:
         if _unloads(request):  # frees memory: it needs no slot and must not wait for one
-            async with self._pool.lease(request.model) as backend, aclosing(backend.stream(request)) as chunks:
+            async with (
+                self._pool.lease(request.model, caller.host) as backend,
+                aclosing(backend.stream(request)) as chunks,
+            ):
                 trace.host = backend.address.name
                 async for chunk in chunks:
                     yield chunk
@@ -250,22 +254,26 @@ class ChatService:
                 raise
             except LoupeError as error:
                 lease.failed(error)
-                if forwarded or not self._may_try_again(error, lease, attempt):
+                if forwarded or not self._may_try_again(error, ticket, lease, attempt):
                     raise
                 lease = await self._next_lease(ticket, lease, trace)
 
-    def _may_try_again(self, error: LoupeError, lease: Lease, attempt: int) -> bool:
+    def _has_other(self, ticket: Ticket, lease: Lease) -> bool:
+        """Whether another host may serve the request."""
+        return not ticket.ask.host and self._pool.has_other(lease.model, lease.address.name)
+
+    def _may_try_again(self, error: LoupeError, ticket: Ticket, lease: Lease, attempt: int) -> bool:
         if attempt >= most_attempts(error) or not may_go_elsewhere(error):
             return False
-        other = self._pool.has_other(lease.model, lease.address.name)
+        other = self._has_other(ticket, lease)
         possible = other or may_go_back(error) or self._pool.outage is not None
         return possible and (costs_nothing(error) or self._budget.spend())
 
     async def _next_lease(self, ticket: Ticket, lease: Lease, trace: Trace) -> Lease:
         """A slot on another host, waiting for it if need be; on the same one where there is no other. In a short outage
         whichever comes back."""
-        other = self._pool.has_other(lease.model, lease.address.name)
-        if lease.move() or not (other or self._pool.outage):
+        other = self._has_other(ticket, lease)
+        if (other and lease.move()) or not (other or self._pool.outage):
             return lease
         with trace.span("queue", again=True):
             self._say_queued(trace, ticket)
@@ -304,11 +312,12 @@ class ChatService:
 def _asks(caller: Caller, trace: Trace, model: str, request: GenerationRequest | None = None) -> Ask:
     """What the queue is to know. Without a request, or with one that only loads, there is no answer to wait for."""
     generates = request is not None and not request.is_load_or_unload
+    prefix = beginning(request) if request is not None else 0
     chars, most = measures(request) if request is not None else (0, None)
     return Ask(
         model=model, flow=caller.flow, principal=caller.principal, priority=caller.priority, id=trace.id,
         prompt_chars=chars, most_tokens=most, generates=generates, patience=caller.patience,
-        from_page=caller.from_page, group=caller.group, prefix=beginning(request) if request is not None else 0,
+        from_page=caller.from_page, group=caller.group, host=caller.host, prefix=prefix,
         phase=lambda: trace.phase.name,
     )  # fmt: skip
 

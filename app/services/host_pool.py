@@ -154,13 +154,15 @@ class HostPool(HostSet):
         self._conversations.remember(model, prefix, host)
 
     @contextlib.asynccontextmanager
-    async def lease(self, model: str = "") -> AsyncIterator[Backend]:
-        """A host for a short request (show, copy, …): one that has `model`, or any. Takes no generation slot."""
+    async def lease(self, model: str = "", only: str = "") -> AsyncIterator[Backend]:
+        """A host for a short request (show, copy, …): one that has `model`, the one named `only`, or any. Takes no
+        generation slot."""
         await self._awake()
         if model and not any(host.has(model) for host in self._usable()):
             await self._refresh(oldest=LIST_AGE)
         usable = self._answering()
         host = best([host for host in usable if host.has(model)] if model else usable, model, None) or usable[0]
+        host = self._named(only) if only else host
         try:
             yield host.backend
         except HostError as error:

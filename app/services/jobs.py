@@ -1,4 +1,4 @@
-"""Work that outlives the page that asked for it: the starter family, pulls, quantizing.
+"""Work that outlives the page that asked for it: the starter family, pulls, quantizing, comparisons.
 
 Owns the list of jobs and their progress; the work itself is a coroutine handed in. A job has a key: asking for the
 same key twice while it runs gives the same job.
@@ -27,6 +27,7 @@ NEWS_GAP = 0.1  # seconds between two looks of a watcher, at least
 class JobState(StrEnum):
     WAITING = "waiting"  # for another job's turn to end
     RUNNING = "running"
+    PAUSED = "paused"  # by a person, until `resume`
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -46,7 +47,8 @@ class JobView:
     """A job as pages see it. `completed` and `total` in the unit that `detail` names; total 0 means unknown.
 
     `detail` is the sentence of what it is doing now. `host` and `model` say where and what it is about, "" where it is
-    about neither. `rate` is measured, in units of `completed` a second; `eta` in seconds; None where unknown.
+    about neither. `pausable`: `pause` and `resume` mean something to it. `rate` is measured, in units of `completed` a
+    second; `eta` in seconds; None where unknown.
     """
 
     id: str
@@ -61,6 +63,7 @@ class JobView:
     error: str = ""
     host: str = ""
     model: str = ""
+    pausable: bool = False
     rate: float | None = None
     eta: float | None = None
     ended_at: float | None = None
@@ -71,7 +74,7 @@ class JobView:
 
     @property
     def active(self) -> bool:
-        return self.state in (JobState.WAITING, JobState.RUNNING)
+        return self.state in (JobState.WAITING, JobState.RUNNING, JobState.PAUSED)
 
 
 class JobHandle:
@@ -85,6 +88,15 @@ class JobHandle:
     def stopping(self) -> bool:
         """Whether the whole server goes down: what is cancelled now is to be gone on with."""
         return self._jobs.stopping
+
+    @property
+    def paused(self) -> bool:
+        return self._id in self._jobs._paused
+
+    async def unpaused(self) -> None:
+        """Returns at once unless the job is paused, else when it is resumed. A job that is pausable awaits it often."""
+        while event := self._jobs._paused.get(self._id):
+            await event.wait()
 
     def progress(
         self, completed: int, total: int, detail: str, *, moved: int | None = None, rated: bool = True
@@ -122,6 +134,7 @@ class Jobs:
         self._work: dict[str, Work] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._dismissed: dict[str, Callable[[], Awaitable[None]]] = {}
+        self._paused: dict[str, asyncio.Event] = {}
         self._until: dict[str, float] = {}  # when a step that counts nothing is expected to end
         self._changed_at: dict[str, int] = {}  # the version of each job's last change
         self._numbers = itertools.count(1)
@@ -143,15 +156,23 @@ class Jobs:
         """Whether a job is at work on the host of that name."""
         return any(job.host == host and job.state is JobState.RUNNING for job in self.list())
 
-    def start(self, kind: str, key: str, title: str, work: Work, *, host: str = "", model: str = "") -> JobView:
-        """Begin, or give back the one with this key that is already under way."""
+    def start(
+        self, kind: str, key: str, title: str, work: Work, *, host: str = "", model: str = "", pausable: bool = False,
+        paused: bool = False,
+    ) -> JobView:  # fmt: skip
+        """Begin, or give back the one with this key that is already under way. `paused`: it begins with a pause."""
         for view in self._views.values():
             if view.key == key and view.active:
                 return self._seen(view)
         self._drop(key)
         job_id = self._add(
-            JobView("", kind, key, title, JobState.RUNNING, self._clock.now(), host=host, model=model), work
+            JobView(
+                "", kind, key, title, JobState.RUNNING, self._clock.now(), host=host, model=model, pausable=pausable
+            ),
+            work,
         )
+        if paused:
+            self.pause(job_id)
         self._launch(job_id)
         return self._views[job_id]
 
@@ -171,6 +192,25 @@ class Jobs:
         self._update(job_id, state=JobState.RUNNING, error="", ended_at=None, started_at=self._clock.now())
         self._launch(job_id)
         return self._views[job_id]
+
+    def pause(self, job_id: str) -> JobView:
+        """Let it rest at the next place where it can. Raises `BadRequest` where it has none, or is over."""
+        view = self.get(job_id)
+        if not (view.pausable and view.active):
+            raise BadRequest(f"{view.title} cannot be paused", field="job")
+        if job_id not in self._paused:
+            self._paused[job_id] = asyncio.Event()
+            self._update(job_id, state=JobState.PAUSED, rate=None, eta=None)
+        return self.get(job_id)
+
+    def resume(self, job_id: str) -> JobView:
+        """Undo `pause`."""
+        view = self.get(job_id)
+        if (event := self._paused.pop(job_id, None)) is not None:
+            event.set()
+            if view.active:
+                self._update(job_id, state=JobState.RUNNING)
+        return self.get(job_id)
 
     async def cancel(self, job_id: str) -> None:
         """Returns when the work has stopped. One that was interrupted is given up."""
@@ -236,6 +276,7 @@ class Jobs:
 
     def _end(self, job_id: str, state: JobState, error: str = "") -> None:
         self._until.pop(job_id, None)
+        self._paused.pop(job_id, None)
         self._update(job_id, state=state, error=error, rate=None, eta=None, ended_at=self._clock.now())
 
     def _expect(self, job_id: str, until: float | None) -> None:
@@ -252,6 +293,8 @@ class Jobs:
         return replace(view, eta=max(0.0, until - self._clock.monotonic()))
 
     def _update(self, job_id: str, **changes: object) -> None:
+        if job_id in self._paused and changes.get("state") in (JobState.RUNNING, JobState.WAITING):
+            changes["state"] = JobState.PAUSED  # what was begun before the pause still tells how far it is
         self._views[job_id] = replace(self._views[job_id], **changes)  # type: ignore[arg-type]  # checked by the fields
         self.version += 1
         self._changed_at[job_id] = self.version

@@ -8,6 +8,7 @@ waits whom it could serve.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -122,6 +123,19 @@ class RequestQueue:
             self._admission.bounds(),
             paused=self._dispatcher.paused,
             draining=self._draining,
+        )
+
+    def activity(self, host: str) -> tuple[int, int]:
+        """(requests that run there, requests that it was given so far): whoever measures asks before and after."""
+        return sum(ticket.host == host for ticket in self._dispatcher.running), self._dispatcher.begun[host]
+
+    def pressing(self, host: str, flow: str) -> bool:
+        """Whether a person waits for a slot, or has one on the host, `flow` left out."""
+        waiting = (ticket for ticket in self._schedule.lines if ticket.ask.host in ("", host))
+        running = (ticket for ticket in self._dispatcher.running if ticket.host == host)
+        return any(
+            ticket.priority is Priority.INTERACTIVE and ticket.flow != flow
+            for ticket in itertools.chain(waiting, running)
         )
 
     def refresh(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from typing import Protocol
 
@@ -41,6 +42,8 @@ class Dispatcher:
         self._schedule, self._hosts, self._clock = schedule, hosts, clock
         self._served, self._meter = served, meter
         self.running: dict[Ticket, None] = {}
+        self.begun: Counter[str] = Counter()
+        """How many requests each host was given so far."""
         self.paused = False
         self._dispatching = self._again = False
 
@@ -64,7 +67,7 @@ class Dispatcher:
         now = ticket.entered
         self._pay(now)
         self._see()
-        fit, hosts = self._schedule.fit(ticket.model, False, now)
+        fit, hosts = self._schedule.fit(ticket.model, ticket.ask.host, False, now)
         try:
             lease = None if fit is Fit.FULL else self._hosts.reserve(ticket.ask.model, "", hosts, ticket.ask.prefix)
         except LoupeError:  # told to it when it is in the line
@@ -113,7 +116,7 @@ class Dispatcher:
             if patience is not None and now - ticket.entered >= patience:
                 ticket.settle(QueueTimeout(now - ticket.entered))
                 return self.drop(ticket)
-            if ticket.model in hopeless:
+            if ticket.model in hopeless and not ticket.ask.host:
                 with self._failing(ticket) as told:
                     lease = self._hosts.reserve(ticket.ask.model, ticket.avoid)
                     if lease is not None:
@@ -145,6 +148,7 @@ class Dispatcher:
         swap = bool(place and place.goes(ticket.model))
         ticket.cold = place.use(ticket.model, now) if place else not lease.warm
         self.running[ticket] = None
+        self.begun[ticket.host] += 1
         if self._meter is not None:
             self._meter.waited(ticket.priority, now - ticket.entered)
             if ticket.cold:

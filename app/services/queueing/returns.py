@@ -22,12 +22,13 @@ GONE = 300.0  # seconds after which a flow that has not asked again is not waite
 
 @dataclass(slots=True)
 class _Wanted:
-    """What a request asked for; the pace looks at no more of an `Ask`."""
+    """What a request asked for; pace and schedule look at no more of an `Ask`."""
 
     model: str
     prompt_tokens: int
     most_tokens: int | None
     generates: bool
+    host: str = ""
 
 
 @dataclass(slots=True)
@@ -70,7 +71,7 @@ class Returns:
             if pause < GONE:
                 habits.pauses.append(pause)
         ask = ticket.ask
-        habits.asked.append(_Wanted(ticket.model, ticket.prompt_tokens, ask.most_tokens, ask.generates))
+        habits.asked.append(_Wanted(ticket.model, ticket.prompt_tokens, ask.most_tokens, ask.generates, ask.host))
         if len(self._habits) > FLOWS_KEPT:
             self._habits.popitem(last=False)
 

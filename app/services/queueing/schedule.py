@@ -25,6 +25,7 @@ from app.services.queueing.tickets import Ticket
 WEIGHTS = {Priority.INTERACTIVE: 9.0, Priority.BATCH: 1.0}  # Netflix's 90/10 partition of live and batch work
 PROMPT_COST, ANSWER_COST, REQUEST_COST = 1.0, 2.0, 10.0
 QUANTUM = 2048.0  # of cost: a long answer
+Want = tuple[str, str, bool]  # model, the only host that may serve it or "", whether it is overdue
 NOMINAL_SECONDS = 1.0  # what a request is thought to take before any was measured
 
 
@@ -110,7 +111,7 @@ class Schedule:
 
     def candidates(self, now: float) -> Iterator[tuple[Ticket, tuple[str, ...]]]:
         """Everyone who could be given a slot, the best first, with the names of the hosts to choose from."""
-        fits: dict[tuple[str, bool], tuple[Fit, tuple[str, ...]]] = {}
+        fits: dict[Want, tuple[Fit, tuple[str, ...]]] = {}
         held: list[tuple[Ticket, tuple[str, ...]]] = []
         kinds = [kind for kind in Priority if self.lines.flows(kind)]
         for kind in sorted(kinds, key=lambda kind: (self.classes.after(kind, self.seconds), kind is Priority.BATCH)):
@@ -122,7 +123,7 @@ class Schedule:
         yield from held
 
     def _of_class(
-        self, kind: Priority, now: float, fits: dict[tuple[str, bool], tuple[Fit, tuple[str, ...]]]
+        self, kind: Priority, now: float, fits: dict[Want, tuple[Fit, tuple[str, ...]]]
     ) -> Iterator[tuple[Fit, Ticket, tuple[str, ...]]]:
         if not (flows := self.lines.flows(kind)):
             return
@@ -133,7 +134,7 @@ class Schedule:
         for flow, counter in counters.items():
             holds, turn = self.holding[kind, flow] > 0, self.turns.get((kind, flow), 0.0)
             for ticket in self.lines.heads(kind, flow):
-                key = (ticket.model, now - ticket.entered > self.residency.rule.overdue)
+                key = (ticket.model, ticket.ask.host, now - ticket.entered > self.residency.rule.overdue)
                 if key not in fits:
                     fits[key] = self.fit(*key, now)
                 fit, hosts = fits[key]
@@ -145,10 +146,11 @@ class Schedule:
         for _, fit, ticket, hosts in sorted(rows, key=lambda row: row[0]):
             yield fit, ticket, hosts
 
-    def fit(self, model: str, overdue: bool, now: float) -> tuple[Fit, tuple[str, ...]]:
-        """The best that any host with a free slot offers, and which ones do."""
+    def fit(self, model: str, only: str, overdue: bool, now: float) -> tuple[Fit, tuple[str, ...]]:
+        """The best that any host with a free slot offers, or the one named `only`, and which ones do."""
         best, hosts = Fit.FULL, list[str]()
-        having = [place for place in self.residency.places.values() if place.has(model)]
+        places = self.residency.places.values()
+        having = [place for place in places if place.has(model) and only in ("", place.name)]
         for place in [place for place in having if not place.resting] or having:
             found = self._fit_on(place, model, overdue, now)
             if found < best:

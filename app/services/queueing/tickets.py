@@ -39,7 +39,7 @@ class Ask:
     (embeddings, loads). `patience`: seconds after which it no longer wants the slot. Requests of one `group` (the panes
     of one side-by-side) count as one against the bound of their flow; `from_page` says which bound that is. `prefix`
     stands for the beginning of the conversation, which a host may still hold; `phase` tells what the request does once
-    it has its slot.
+    it has its slot. `host` names the only host that may serve it, "" for any.
     """
 
     model: str
@@ -55,6 +55,7 @@ class Ask:
     group: str = ""
     prefix: int = 0
     phase: Callable[[], str] = lambda: "running"
+    host: str = ""
 
 
 def measures(request: GenerationRequest) -> tuple[int, int | None]:
@@ -186,7 +187,7 @@ class Ticket:
 
     async def elsewhere(self, failed: str) -> Lease:
         """Give the slot back and wait, at the head of the line, for one that is not on the host `failed`."""
-        self.avoid = failed
+        self.avoid = "" if self.ask.host else failed
         self._future = asyncio.get_running_loop().create_future()
         self._queue.again(self)
         return await self.admitted()

@@ -191,3 +191,52 @@ async def test_work_that_swallows_a_cancelling_is_asked_again(monkeypatch: pytes
     await begun.wait()
     await asyncio.wait_for(jobs.cancel(job.id), 5)
     assert jobs.get(job.id).state is JobState.CANCELLED
+
+
+async def test_a_paused_job_rests_at_its_next_step_and_goes_on_when_it_is_told_to() -> None:
+    jobs, steps = Jobs(), []
+
+    async def work(handle: JobHandle) -> None:
+        for step in range(3):
+            await handle.unpaused()
+            steps.append(step)
+            handle.progress(step, 3, "working")
+            await asyncio.sleep(0)
+
+    view = jobs.start("scorecard", "k", "Comparing", work, pausable=True)
+    await asyncio.sleep(0)
+    assert jobs.pause(view.id).state is JobState.PAUSED
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert steps == [0] and jobs.get(view.id).state is JobState.PAUSED and jobs.get(view.id).active
+    assert jobs.resume(view.id).state is JobState.RUNNING
+    while jobs.get(view.id).active:
+        await asyncio.sleep(0)
+    assert steps == [0, 1, 2] and jobs.get(view.id).state is JobState.DONE
+
+
+async def test_a_job_begun_paused_does_nothing_until_it_is_resumed_and_can_be_cancelled_meanwhile() -> None:
+    jobs, done = Jobs(), []
+
+    async def work(handle: JobHandle) -> None:
+        await handle.unpaused()
+        done.append(1)
+
+    view = jobs.start("scorecard", "k", "Comparing", work, pausable=True, paused=True)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert jobs.get(view.id).state is JobState.PAUSED
+    await jobs.cancel(view.id)
+    assert (done, jobs.get(view.id).state) == ([], JobState.CANCELLED)
+
+
+async def test_what_has_no_place_to_rest_cannot_be_paused() -> None:
+    jobs, gate = Jobs(), asyncio.Event()
+
+    async def work(handle: JobHandle) -> None:
+        await gate.wait()
+
+    view = jobs.start("pull", "k", "Getting m", work)
+    with pytest.raises(BadRequest, match="Getting m cannot be paused"):
+        jobs.pause(view.id)
+    await jobs.stop()
