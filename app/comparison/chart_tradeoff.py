@@ -44,7 +44,9 @@ def tradeoff(card: Scorecard, look: Look) -> Picture | None:
     points = _points(card)
     if not points:
         return None
-    reference = next((one.speed.decode_tps for one in card.variants if one.reference and one.speed), None)
+    yardstick = next((one for one in card.variants if one.reference), None)
+    reference = None if yardstick is None or yardstick.speed is None else yardstick.speed.decode_tps
+    top = "the reference" if yardstick is None else labels_of(card)[yardstick.name]
     speeds = [end for point in points for end in ends(point.speed)] + ([reference.value] if reference else [])
     x = linear_domain(speeds, zero=False)
     y = log_domain([end for point in points for end in (*ends(point.kld), point.kld.value)])
@@ -53,13 +55,12 @@ def tradeoff(card: Scorecard, look: Look) -> Picture | None:
     grey = look.palette.muted
     layers: list[Picture] = []
     if reference is not None:
-        layers += _reference_line(card, look, reference)
+        layers += _reference_line(top, look, reference)
     if len(front) > 1:
         rows = [{"x": one.speed.value, "y": on_log(one.kld.value)} for one in front]
         line = {"type": "line", "strokeDash": [4, 3], "color": grey, "strokeWidth": 1.2, "interpolate": "linear"}
         layers.append({"data": {"values": rows}, "mark": line, "encoding": _plane(x, y) | {"order": {"field": "x"}}})
     layers += _crosses(points, look, x, y)
-    top = labels_of(card).get(card.reference, "the reference")
     subtitle = f"Up is closer to {top}, right is faster; bars are 95 % intervals. "
     subtitle += (
         f"Grey: another one is better in both ({said(behind)})." if behind else "None is worse than another in both."
@@ -174,9 +175,9 @@ def _label_places(points: list[_Point], look: Look, x: list[float], y: list[floa
     return [(place.right, math.exp(top + place.y / _PLANE * (bottom - top))) for place in places]
 
 
-def _reference_line(card: Scorecard, look: Look, speed: Estimate) -> list[Picture]:
+def _reference_line(label: str, look: Look, speed: Estimate) -> list[Picture]:
     """The reference has no divergence to draw: a line at its speed."""
-    rows = [{"x": speed.value, "label": f"{labels_of(card)[card.reference]} (reference)"}]
+    rows = [{"x": speed.value, "label": f"{label} (reference)"}]
     where = {"x": {"field": "x", "type": "quantitative"}}
     return [
         {

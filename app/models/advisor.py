@@ -1,9 +1,10 @@
 """Which variant to run on this machine: memory, then speed, then quality, then the smallest of what is as good. Pure.
 
 What fits (with its error to spare) and answers fast enough (at the lower end of its interval) is put in the order of
-its tier, taken at the worse end of its interval. Of variants that cannot be told apart the smallest is taken, or a
-faster one. Where nothing fits as asked, a smaller cache type and shorter contexts are tried. A degraded variant is
-never recommended: a smaller model at four bits or more is the better use of the same memory.
+its tier, taken at the worse end of its interval. Of variants that cannot be told apart, also not from a near-lossless
+one because their intervals reach into that tier, the smallest is taken, or a faster one. Where nothing fits as asked, a
+smaller cache type and shorter contexts are tried. A degraded variant is never recommended: a smaller model at four bits
+or more is the better use of the same memory.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from app.core.measures import Recommendation, Tier
 from app.models import advice_words as words
 from app.models.candidates import Candidate, Weighed, need, weigh
 from app.models.licenses import restriction
-from app.models.tiers import rank
+from app.models.tiers import may_be_near_lossless, rank
 from app.models.wishes import FLOORS, Case, Held, Use, Wish, memory_budget
 
 __all__ = ["FLOORS", "UNLIMITED", "Candidate", "Pick", "Use", "Wish", "advise", "choose", "memory_budget"]
@@ -92,6 +93,9 @@ def _key(one: Weighed) -> tuple[float, float, int, str]:
 
 
 def _tied(first: Weighed, other: Weighed, apart: Collection[frozenset[str]] | None) -> bool:
+    """Whether nothing measured says that `first`, of a better place or the same, is the closer one."""
+    if first.tier is Tier.NEAR_LOSSLESS and other.tier is Tier.VERY_CLOSE:
+        return not other.typical and other.kld is not None and may_be_near_lossless(other.kld, other.same_top)
     if first.tier is not other.tier:
         return False
     if first.tier is Tier.NEAR_LOSSLESS:

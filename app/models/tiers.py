@@ -34,6 +34,13 @@ def measured_tier(kld: Estimate, same_top: Estimate | None = None) -> Tier:
     return tier_of(worst, least)
 
 
+def may_be_near_lossless(kld: Estimate, same_top: Estimate | None = None) -> bool:
+    """Whether the better ends of the intervals are in the best tier: it is not shown to be worse."""
+    least = kld.value if kld.low is None else kld.low
+    most = None if same_top is None else (same_top.value if same_top.high is None else same_top.high)
+    return tier_of(least, most) is Tier.NEAR_LOSSLESS
+
+
 def rank(tier: Tier) -> int:
     """0 for the best."""
     return ORDER.index(tier)

@@ -80,6 +80,15 @@ def test_a_faster_one_of_the_near_lossless_wins_over_a_smaller_one():
     assert ask(30, (doubtful, Q8)).variant == Q8.name
 
 
+def test_what_is_not_shown_to_be_worse_than_near_lossless_is_preferred_to_the_larger_reference():
+    """The share of a few hundred positions has an interval too wide for the best tier, whatever the variant."""
+    quick = replace(Q8, kld=near(0.004, 0.2), same_top=Estimate(0.978, 0.963, 0.989))
+    answer = ask(30, (F16, quick))
+    assert (answer.variant, answer.tier, answer.tied) == (quick.name, Tier.VERY_CLOSE, (F16.name,))
+    worse = replace(quick, same_top=Estimate(0.96, 0.945, 0.972))
+    assert ask(30, (F16, worse)).variant == F16.name
+
+
 def test_what_could_not_be_told_apart_is_a_tie_and_the_smaller_one_is_taken():
     apart = EVERY_PAIR - {frozenset((Q6.name, Q5.name))}
     answer = ask(7.5, apart=apart)
