@@ -64,6 +64,29 @@ def plain(answer: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"[\x00-\x1f\x7f]", " ", bare)).strip()
 
 
+def speaking_body(prompt: str, tokens: int, options: Mapping[str, Json]) -> dict[str, Json]:
+    """The body of `/api/generate` that lets a model answer within one JSON string of printable ASCII.
+
+    What it says there is what it will be held to, at the very contexts that a forced text has: greedy, it takes at each
+    place the likeliest token of more than a forced text would leave it, so its rows are those of the forced text.
+    """
+    return {
+        "prompt": prompt,
+        "raw": True,
+        "think": False,
+        "logprobs": True,
+        "top_logprobs": TOP,
+        "format": {"type": "string", "pattern": r"^[ !#-\[\]-~]+$"},
+        "options": {**options, "num_predict": tokens + 1},
+    }
+
+
+def spoken(text: str) -> str | None:
+    """The answer in what came of `speaking_body`, cut off or closed; None where the host did not hold to the form."""
+    inner = text[1:-1] if len(text) > 1 and text.endswith('"') else text[1:]
+    return inner if text.startswith('"') and json.dumps(inner) == f'"{inner}"' else None
+
+
 def forcing_body(text: ProbeText, options: Mapping[str, Json]) -> dict[str, Json]:
     """The body of `/api/generate` that forces the answer after the prompt. There is room for a token a character."""
     return {
@@ -89,7 +112,7 @@ def read_rows(text: ProbeText, reply: Reply) -> TextRows:
 def _state(answer: str, reply: Reply, found: Sequence[Position]) -> RowState:
     if not reply.complete:
         return RowState.DEGENERATE
-    if reply.text != json.dumps(answer):
+    if spoken(reply.text) != answer:
         return RowState.OTHER_TEXT
     return RowState.OK if any(position.top for position in found) else RowState.NO_LOGPROBS
 

@@ -4,8 +4,8 @@ The way of a measurement, each step an async generator that yields after every t
 progress, let others go first, and keep what is there:
 
     probe = plan(speeds, seconds, available=len(questions))
-    texts = [t async for t in answers(bench, reference, questions, probe, options)]      # kept with the rows
-    rows = [r async for r in measure(bench, reference, texts, options)]                  # cached by `reference_key`
+    pairs = [p async for p in answered(bench, reference, questions, probe, options)]  # texts and the reference's rows
+    texts, rows = …                                                                   # kept by `reference_key`
     control = [r async for r in measure(bench, reference, texts[: probe.control], options)]  # A/A, every time
     for variant: [r async for r in measure(bench, variant, texts, options, done=kept)]
 
@@ -20,8 +20,16 @@ import json
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from app.comparison.bench import Bench
-from app.comparison.forcing import FIXED_OPTIONS, TextRows, forcing_body, plain, read_rows
+from app.comparison.bench import Bench, Reply
+from app.comparison.forcing import (
+    FIXED_OPTIONS,
+    TextRows,
+    forcing_body,
+    plain,
+    read_rows,
+    speaking_body,
+    spoken,
+)
 from app.comparison.question_set import Question
 from app.comparison.results import ProbeText
 from app.core.errors import HostRefused
@@ -32,7 +40,8 @@ SINCE = "0.12.11"  # the first Ollama with logprobs
 _LEAST, _MOST = 192, 768  # tokens of a quick run for each variant
 _TEXTS, _MOST_TEXTS = 24, 32
 _SHORTEST, _LONGEST = 8, 24  # tokens of a text
-_DEEP_TEXTS, _DEEP_TOKENS = 96, 64
+_DEEP_TEXTS, _DEEP_TOKENS, _DEEP_CONTROL = 96, 64, 8
+_CONTROL = 4
 _OVERHEAD = 5  # of a request, in tokens: prefill of a short question, grammar, transport
 _FEWEST_CHARACTERS = 16  # of an answer that is worth forcing
 
@@ -43,7 +52,7 @@ class Plan:
 
     texts: int
     tokens: int
-    control: int = 4
+    control: int = _CONTROL
 
 
 def plan(speeds: Sequence[float], seconds: float, *, available: int, deep: bool = False) -> Plan:
@@ -53,45 +62,62 @@ def plan(speeds: Sequence[float], seconds: float, *, available: int, deep: bool 
     what the interval counts. Deep runs have their fixed size.
     """
     if deep:
-        return Plan(min(_DEEP_TEXTS, available), _DEEP_TOKENS, 8)
+        return Plan(min(_DEEP_TEXTS, available), _DEEP_TOKENS, _DEEP_CONTROL)
     usable = [speed for speed in speeds if speed > 0] or [10.0]
-    cost = sum(1 / speed for speed in usable) + 1 / usable[0]  # seconds a token: all are forced, the reference answers
+    cost = sum(1 / speed for speed in usable) + _CONTROL / _TEXTS / usable[0]  # seconds a token
     total = min(_MOST, max(_LEAST, seconds / cost - _OVERHEAD * _TEXTS))
     tokens = round(min(_LONGEST, max(_SHORTEST, total / _TEXTS)))
     return Plan(min(available, max(_TEXTS, min(_MOST_TEXTS, int(total / tokens)))), tokens)
 
 
-async def answers(
+async def answered(
     bench: Bench, reference: str, questions: Sequence[Question], probe: Plan,
-    options: Mapping[str, Json] = FIXED_OPTIONS, done: Sequence[ProbeText] = (),
-) -> AsyncIterator[ProbeText]:  # fmt: skip
-    """The reference's greedy answers to the first questions that it has one to, until `probe.texts` are there.
+    options: Mapping[str, Json] = FIXED_OPTIONS, done: Collection[str] = (),
+) -> AsyncIterator[tuple[ProbeText, TextRows]]:  # fmt: skip
+    """The reference's greedy answers to the first questions that it has one to, until `probe.texts` are there, each
+    with its rows: `measure` of the reference has nothing left to do.
 
-    Those in `done` are not asked again and not yielded. An answer that is too short, that the
-    host broke off, or whose prompt would not fit the context, is passed over. Raises `LoupeError`s of the bench.
+    Questions in `done` are not asked again and their answers not yielded. An answer that is too short, that the host
+    broke off, or whose prompt would not fit the context, is passed over. Raises `LoupeError`s of the bench.
     """
-    known, found = {text.id for text in done}, len(done)
+    found = len(done)
     for question in questions:
         if found >= probe.texts:
             return
-        if question.id not in known and (text := await _answer(bench, reference, question, probe, options)):
+        if question.id in done:
+            continue
+        prompt = await rendered(bench, reference, question.text)
+        if (text := await _answer(bench, reference, question, prompt, probe, options)) is not None:
             found += 1
             yield text
 
 
 async def _answer(
-    bench: Bench, reference: str, question: Question, probe: Plan, options: Mapping[str, Json]
-) -> ProbeText | None:
-    prompt = await rendered(bench, reference, question.text)
+    bench: Bench, reference: str, question: Question, prompt: str, probe: Plan, options: Mapping[str, Json]
+) -> tuple[ProbeText, TextRows] | None:
+    """Said within a JSON string, as it will be forced; on a host that cannot, said freely and then forced."""
+    try:
+        reply = await bench.generate(reference, speaking_body(prompt, probe.tokens, options))
+        answer = spoken(reply.text)
+    except HostRefused:
+        answer = None
+    if answer is not None:
+        text = ProbeText(question.id, question.domain, question.text, answer, prompt)
+        return (text, read_rows(text, reply)) if _usable(answer, reply, probe, options) else None
     asked: dict[str, Json] = {
         "prompt": prompt, "raw": True, "think": False, "options": {**options, "num_predict": probe.tokens},
     }  # fmt: skip
     reply = await bench.generate(reference, asked)
-    answer, context = plain(reply.text), options.get("num_ctx")
-    room = context - reply.usage.prompt_tokens if isinstance(context, int) else len(answer) + 8
-    if not reply.complete or len(answer) < _FEWEST_CHARACTERS or room < probe.tokens * 2:
+    text = ProbeText(question.id, question.domain, question.text, plain(reply.text), prompt)
+    if not _usable(text.answer, reply, probe, options):
         return None
-    return ProbeText(question.id, question.domain, question.text, answer, prompt)
+    return text, read_rows(text, await bench.generate(reference, forcing_body(text, options)))
+
+
+def _usable(answer: str, reply: Reply, probe: Plan, options: Mapping[str, Json]) -> bool:
+    context = options.get("num_ctx")
+    fits = not isinstance(context, int) or context - reply.usage.prompt_tokens >= probe.tokens * 2
+    return reply.complete and fits and len(answer) >= _FEWEST_CHARACTERS
 
 
 async def rendered(bench: Bench, model: str, question: str) -> str:
@@ -127,6 +153,6 @@ def reference_key(
     questions, the options and the plan are the same."""
     whole = {
         "digest": digest, "server": list(server), "probe_set": probe_set, "options": dict(options),
-        "plan": asdict(probe), "method": 1,
+        "plan": asdict(probe), "method": 2,
     }  # fmt: skip
     return hashlib.sha256(json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

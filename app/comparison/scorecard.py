@@ -121,13 +121,15 @@ class ScorecardRun:
             await self._recall(key, subject)
         texts = list(frame.progress.texts)
         questions, frame.progress.too_long = self._fitting(subject)
-        asked = probes.answers(frame.bench, subject.name, questions, plan, options, done=texts)
-        async for text in asked:
+        known = {text.id for text in texts}
+        asked = probes.answered(frame.bench, subject.name, questions, plan, options, done=known)
+        async for text, row in asked:
+            await self._add(subject.digest, row)
             texts.append(text)
             frame.progress.texts = tuple(texts)
             await self._note()
-            self._tell(0.4 * len(texts) / plan.texts, f"its own answers, {len(texts)} of {plan.texts}")
-        await self._rows(subject.name, subject.digest, texts, 0.4)
+            self._tell(0.9 * len(texts) / plan.texts, f"its own answers, {len(texts)} of {plan.texts}")
+        await self._rows(subject.name, subject.digest, texts, 0.9)
         kept = [to_json(frame.progress.texts), *(rows_to_json(one) for one in frame.raw.of(subject.digest))]
         await asyncio.to_thread(frame.store.keep_reference, key, kept)
         await self._rows(subject.name, CONTROL, texts[: plan.control], 0.9)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.comparison.alignment import align
+from app.comparison.alignment import SETTLING, align
 from app.comparison.divergence import Position
 from app.comparison.results import Alternative
 
@@ -25,22 +25,22 @@ def test_equal_cuts_lose_nothing():
     assert (len(found.pairs), found.lost, found.retokenised) == (2, 0, False)
 
 
-def test_the_walk_goes_on_after_a_stretch_that_was_cut_otherwise():
-    found = align(cut("A", " heavy", " rain", " fell"), cut("A", " he", "av", "y", " rain", " fell"))
-    assert [pair.reference.token for pair in found.pairs] == ["A", " heavy", " rain", " fell"]
-    assert (found.lost, found.retokenised) == (0, True)
+def test_the_walk_goes_on_after_a_stretch_that_was_cut_otherwise_when_the_variant_has_settled():
+    found = align(cut("A", " heavy", *"abcdefg"), cut("A", " he", "av", "y", *"abcdefg"))
+    assert [pair.reference.token for pair in found.pairs] == ["A", " heavy", "e", "f", "g"]
+    assert (found.lost, found.retokenised) == (SETTLING, True)
 
 
 def test_where_the_variant_took_another_token_its_opinion_of_the_references_is_kept():
-    found = align(cut(" heavy", " rain"), cut(" he", "avy", " rain"))
-    assert [pair.variant_logprob for pair in found.pairs] == [-3.0, -1.0]
+    found = align(cut("a", " heavy"), cut("a", " he", "avy"))
+    assert [pair.variant_logprob for pair in found.pairs] == [-1.0, -3.0]
     other = align(cut(" light"), cut(" li", "ght"))
     assert other.pairs[0].variant_logprob is None
 
 
 def test_a_position_of_the_reference_inside_a_token_of_the_variant_is_lost():
-    found = align(cut("to", "day", " rain"), cut("today", " rain"))
-    assert ([pair.reference.token for pair in found.pairs], found.lost) == (["to", " rain"], 1)
+    found = align(cut("to", "day", *"abcdef"), cut("today", *"abcdef"))
+    assert ([pair.reference.token for pair in found.pairs], found.lost) == (["to", "e", "f"], 1 + SETTLING)
 
 
 def test_positions_without_a_list_are_lost_and_do_not_agree():
@@ -60,6 +60,7 @@ def test_any_two_cuts_meet_at_their_common_places_and_every_position_is_accounte
         rows.append(cut(*(text[a:b] for a, b in zip(edges, edges[1:], strict=False))))
     found = align(*rows)
     common = {position.offset for position in rows[0]} & {position.offset for position in rows[1]}
-    assert {pair.reference.offset for pair in found.pairs} == common
+    assert {pair.reference.offset for pair in found.pairs} <= common
+    assert min(common) in {pair.reference.offset for pair in found.pairs}
     assert len(found.pairs) + found.lost == len(rows[0])
     assert found.retokenised == (rows[0] != rows[1])
