@@ -21,6 +21,7 @@ from app.gateway.needs import GatewayServices, Lifecycle
 from app.gateway.ollama_routes import ollama_routes
 from app.gateway.ops_routes import ops_routes
 from app.gateway.queue_routes import queue_routes
+from app.gateway.repeated import RepeatedQuestions
 from app.gateway.service_routes import service_routes
 
 __all__ = ["Lifecycle", "create_gateway", "create_routes"]
@@ -45,11 +46,13 @@ def create_routes(services: GatewayServices, lifecycle: Lifecycle | None = None)
 def create_gateway(
     services: GatewayServices, lifecycle: Lifecycle | None = None, more: Sequence[BaseRoute] = ()
 ) -> ASGIApp:
-    """The routes as an application with our error answers. `more` are routes of others, such as the page's assets."""
+    """The routes as an application with our error answers, and in front of them the way for questions that come again.
+    `more` are routes of others, such as the page's assets."""
+    lifecycle = lifecycle or Lifecycle()
     app = Starlette(
         routes=[*create_routes(services, lifecycle), *more],
         middleware=[Middleware(BugBoundary)],
         exception_handlers={LoupeError: handle_loupe_error, HTTPException: handle_http_error},
     )
     app.router.redirect_slashes = False
-    return app
+    return RepeatedQuestions(app, services, lifecycle)

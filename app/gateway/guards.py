@@ -19,10 +19,11 @@ from app.gateway.credentials import COOKIE, Credentials, Guesses
 from app.gateway.error_responses import plain_error
 from app.gateway.origins import Authority, HostRules, OriginRules
 from app.gateway.paths import is_gateway_path
-from app.gateway.response_headers import with_headers
+from app.gateway.response_headers import Marks
 
 _OPEN = frozenset({"/healthz", "/readyz", sign_in.PATH, sign_in.OUT_PATH})  # answered without a token
 _BODY_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+HEADS, HEAD_BYTES = 512, 4 << 10  # heads that have passed, and how large one of them may be to be remembered
 _PREFLIGHT = {
     "access-control-allow-methods": "GET, POST, DELETE, HEAD",
     "access-control-allow-headers": "Authorization, Content-Type, Accept, X-Requested-With, X-Loupe-Cache, "
@@ -52,16 +53,19 @@ class Guards:
         self._guesses = Guesses(clock)
         self._sign_in = sign_in.SignIn(self._credentials, self._guesses)
         self._inline = inline
+        self._passed: dict[object, Marks] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
-        headers = Headers(scope=scope)
-        host = self._hosts.accept(headers.getlist("host"))
-        refusal = Response(status_code=403) if host is None else self._refuse(scope, headers, host)
-        if refusal is None and host is not None:
-            send = with_headers(scope, send, headers, self._inline, self._foreign(headers))
-            refusal = self._identify(scope, headers)
+        refusal: Response | None
+        marks = self._look(scope)
+        if isinstance(marks, Marks):
+            if scope["type"] == "http":
+                send = marks.on(send)
+            refusal = self._identify(scope)
+        else:
+            refusal = marks
         if refusal is None and scope["type"] == "http" and scope["path"] in (sign_in.PATH, sign_in.OUT_PATH):
             return await self._sign_in(scope, receive, send)
         if refusal is None:
@@ -70,6 +74,26 @@ class Guards:
             await receive()  # the connect event; closing before accepting answers 403
             return await send({"type": "websocket.close", "code": 1008})
         return await refusal(scope, receive, send)
+
+    def _look(self, scope: Scope) -> Marks | Response:
+        """What marks the answers to a head that may pass, whoever sends it; else the refusal.
+
+        Both follow from the head and the settings alone: one that passed may pass again byte for byte.
+        """
+        head = (scope["type"], scope.get("method"), scope["scheme"], scope["path"], tuple(scope["headers"]))
+        if (passed := self._passed.get(head)) is not None:
+            return passed
+        headers = Headers(scope=scope)
+        host = self._hosts.accept(headers.getlist("host"))
+        refusal = Response(status_code=403) if host is None else self._refuse(scope, headers, host)
+        if refusal is not None:
+            return refusal
+        marks = Marks(scope, headers, self._inline, self._foreign(headers))
+        if sum(len(name) + len(value) for name, value in headers.raw) <= HEAD_BYTES:
+            if len(self._passed) >= HEADS:
+                self._passed.clear()
+            self._passed[head] = marks
+        return marks
 
     def _foreign(self, headers: Headers) -> str | None:
         """The Origin, if it is one of LOUPE_ORIGINS, for the CORS headers."""
@@ -91,17 +115,20 @@ class Guards:
             return Response(status_code=403)
         return _body_problem(scope, headers) if ours else None
 
-    def _identify(self, scope: Scope, headers: Headers) -> Response | None:
+    def _identify(self, scope: Scope) -> Response | None:
         """Let in whoever shows the token or a session made from it; tell the others how to sign in."""
-        known = not self._credentials.required
+        if not self._credentials.required:
+            scope.setdefault("state", {})["known"] = True
+            return None
+        headers, known = Headers(scope=scope), False
         bearer = headers.get("authorization")
         address = scope["client"][0] if scope.get("client") else ""
-        if not known and bearer is not None:
+        if bearer is not None:
             if wait := self._guesses.wait(address):
                 return plain_error(429, "too many wrong tokens; try again later", retry_after=wait)
             known = self._credentials.bearer_is_right(bearer)
             self._guesses.right(address) if known else self._guesses.wrong(address)
-        elif not known:
+        else:
             known = self._credentials.cookie_is_right(_cookie(headers))
         scope.setdefault("state", {})["known"] = known
         if known or (scope["type"] == "http" and scope["path"] in _OPEN):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
-from starlette.requests import Request
+from starlette.types import Scope
 
 from app.config import Settings
 from app.core.ports import Clock
@@ -91,6 +91,7 @@ class Lifecycle:
             work.cancel()
 
 
-def flow_of(request: Request) -> str:
+def flow_of(scope: Scope) -> str:
     """The unit of fairness: the owner at one address."""
-    return f"{LOCAL}@{request.client.host if request.client else 'unknown'}"
+    client = scope.get("client")
+    return f"{LOCAL}@{client[0] if client else 'unknown'}"

@@ -16,6 +16,7 @@ from app.core.hosts import RawAnswer
 from app.gateway.bodies import read_body
 from app.gateway.error_responses import JSON
 from app.gateway.needs import LOCAL, GatewayServices, Lifecycle, flow_of
+from app.gateway.repeated import remember
 from app.gateway.streaming import WhileConnected, generation
 from app.gateway.unions import union
 from app.services.chat import Caller
@@ -73,10 +74,15 @@ def _generation(
         asked = GenerationRequest(endpoint, body)
         _check_model(asked, remote=services.settings.remote_models)
         caller = _caller(request, services)
+
+        def headers() -> dict[str, str]:
+            if caller.trace.cache.outcome == "hit":
+                remember(request.scope, asked)
+            return _answer_headers(caller.trace)
+
         return generation(
-            services.chat.ask(asked, caller), endpoint, stream=asked.stream,
-            headers=lambda: _answer_headers(caller.trace), patience=services.settings.stall_seconds,
-            lifecycle=lifecycle,
+            services.chat.ask(asked, caller), endpoint, stream=asked.stream, headers=headers,
+            patience=services.settings.stall_seconds, lifecycle=lifecycle,
         )  # fmt: skip
 
     return respond
@@ -95,7 +101,7 @@ def _check_model(asked: GenerationRequest, *, remote: bool) -> None:
 
 def _caller(request: Request, services: GatewayServices) -> Caller:
     """Who asks, and what they want of cache and queue (X-Loupe-Cache, X-Loupe-Priority and X-Loupe-Patience)."""
-    flow = flow_of(request)
+    flow = flow_of(request.scope)
     return Caller(
         principal=LOCAL, flow=flow,
         priority=_choice(request, "x-loupe-priority", Priority, Priority.INTERACTIVE), patience=_patience(request),

@@ -11,25 +11,37 @@ from app.gateway.security_headers import API_POLICY, COMMON, FEATURES, page_poli
 _API = (*COMMON, (b"content-security-policy", API_POLICY.encode()))
 
 
-def with_headers(scope: Scope, send: Send, request: Headers, inline: str, foreign: str | None) -> Send:
-    """`send` with the headers of an API answer or of a page. `foreign` is an allowed foreign Origin, if it asks."""
-    if scope["type"] != "http":
-        return send
-    api = is_for_gateway(scope)
-    host = request["host"].lower()
+class Marks:
+    """What is added to the answers to a request: the headers of the API, or those of a page. `foreign` is an allowed
+    foreign Origin, if it asks."""
 
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            present = dict(message["headers"])
-            added: tuple[tuple[bytes, bytes], ...] = _API if api else COMMON
-            if not api and present.get(b"content-type", b"").startswith(b"text/html"):
-                added = (*COMMON, FEATURES, (b"content-security-policy", page_policy(host, inline)))
-            message["headers"] = [*message["headers"], *(pair for pair in added if pair[0] not in present)]
-            if api and foreign is not None:
-                _open_to(message, foreign)
-        await send(message)
+    __slots__ = ("_always", "_foreign", "_host", "_inline")
 
-    return sending
+    def __init__(self, scope: Scope, request: Headers, inline: str, foreign: str | None) -> None:
+        api = is_for_gateway(scope)
+        self._always: tuple[tuple[bytes, bytes], ...] = _API if api else COMMON
+        self._inline = None if api else inline
+        self._foreign = foreign if api else None
+        self._host = request["host"].lower()
+
+    def on(self, send: Send) -> Send:
+        """`send` that adds them."""
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._add(message)
+            await send(message)
+
+        return sending
+
+    def _add(self, message: Message) -> None:
+        present = dict(message["headers"])
+        added = self._always
+        if self._inline is not None and present.get(b"content-type", b"").startswith(b"text/html"):
+            added = (*COMMON, FEATURES, (b"content-security-policy", page_policy(self._host, self._inline)))
+        message["headers"] = [*message["headers"], *[pair for pair in added if pair[0] not in present]]
+        if self._foreign is not None:
+            _open_to(message, self._foreign)
 
 
 def _open_to(message: Message, origin: str) -> None:

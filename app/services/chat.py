@@ -7,7 +7,6 @@ both come in by `ask`.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -22,8 +21,9 @@ from app.services.cached_answer import Origin, question_of
 from app.services.host_lease import Lease
 from app.services.host_pool import HostPool, ResolvedModel
 from app.services.queueing.tickets import beginning, measures
+from app.services.repeats import key_of, made_at, moment
 from app.services.request_queue import Ask, RequestQueue, Ticket
-from app.services.response_cache import CacheHit, ResponseCache, cache_key
+from app.services.response_cache import CacheHit, ResponseCache
 from app.services.retry_policy import RetryBudget, costs_nothing, may_go_back, may_go_elsewhere, most_attempts
 from app.services.shared_work import SharedWork, SharedWorks
 from app.services.telemetry import CacheDecision, Phase, Telemetry, Trace
@@ -130,7 +130,7 @@ class ChatService:
 
     def _cached(self, request: GenerationRequest, caller: Caller, model: ResolvedModel) -> AsyncGenerator[Chunk, None]:
         """Looks before the first piece is asked for, so that nobody comes between the looking and the joining."""
-        trace, key = caller.trace, self._key(request, caller, model)
+        trace, key = caller.trace, key_of(request, caller.principal, model, self._pool)
         trace.digest, work = model.digest, None
         if trace.cache.outcome == "miss":
             if (hit := self._cache.get(key)) is not None:
@@ -171,18 +171,6 @@ class ChatService:
         outcome = "refresh" if caller.cache_mode is CacheMode.REFRESH else "miss"
         return model, CacheDecision(outcome, "" if self._cache.on else "the cache is off")
 
-    def _key(self, request: GenerationRequest, caller: Caller, model: ResolvedModel) -> str:
-        # The manifest's digest covers the template too: it is a layer of the model. An unknown context finds nothing,
-        # because answers are stored only when the context is known.
-        return cache_key(
-            request,
-            digest=model.digest,
-            template_digest="",
-            server=model.server,
-            context=request.num_ctx or self._pool.default_context(model),
-            namespace=caller.principal,
-        )
-
     def _share(self, key: str, request: GenerationRequest, caller: Caller, model: ResolvedModel) -> SharedWork:
         async def keep(chunks: tuple[Chunk, ...], trace: Trace) -> None:
             answered = await self._pool.identify(request.model, trace.host)
@@ -191,7 +179,8 @@ class ChatService:
             if request.num_ctx is None and await self._pool.learn_context(answered) is None:
                 return
             origin = Origin(request.model, answered.digest, request.endpoint, caller.principal, question_of(request))
-            await self._cache.put(self._key(request, caller, answered), chunks, origin, seconds=trace.elapsed)
+            now = key_of(request, caller.principal, answered, self._pool)
+            await self._cache.put(now, chunks, origin, seconds=trace.elapsed)
 
         def produce(trace: Trace) -> AsyncGenerator[Chunk, None]:
             return self._admitted(request, replace(caller, patience=None), trace)  # each one has a patience of his own
@@ -328,11 +317,7 @@ def _unloads(request: GenerationRequest) -> bool:
     return request.is_load_or_unload and zero
 
 
-_CREATED = re.compile(rb'"created_at":"[^"]*"')
-
-
 async def _replayed(hit: CacheHit) -> AsyncGenerator[Chunk, None]:
-    """The records as they were, but made now. The field stands before the model's text: the first match is it."""
-    now = datetime.now(UTC).isoformat().replace("+00:00", "Z").encode()
+    now = moment(datetime.now(UTC).timestamp())
     for chunk in hit.chunks:
-        yield replace(chunk, line=_CREATED.sub(b'"created_at":"' + now + b'"', chunk.line, count=1))
+        yield made_at(chunk, now)

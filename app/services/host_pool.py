@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from app.core.errors import HostError, HostsRateLimited, ModelNotFound, ModelNotLocal, NoHealthyHost
 from app.core.hosts import HostAddress, HostSeats, HostState, LoadedModel, ModelInfo
@@ -28,8 +29,7 @@ LIMIT_WAIT = 30.0  # seconds for which requests wait for a rate limit to end; th
 STARTING = (HostState.WARMING, HostState.UNKNOWN)
 
 
-@dataclass(frozen=True, slots=True)
-class ResolvedModel:
+class ResolvedModel(NamedTuple):
     """Where a name leads now. `server` is the host's kind, build and version; "" and `digest` "" where unknown."""
 
     name: str
@@ -84,6 +84,8 @@ class HostPool(HostSet):
         `fresh` asks for lists not older than a second. While our own runtime is still starting, or the hosts were lost
         a moment ago, the answer is open: an empty host and digest.
         """
+        if fresh and (model_now := self.known(model)) is not None:
+            return model_now
         await self._awake(held=True)
         if fresh or not self.lists(model):
             await self._refresh(oldest=LIST_AGE)
@@ -92,6 +94,21 @@ class HostPool(HostSet):
             self._explain(model)
             return ResolvedModel(model, "", "", "", loaded=False)
         return _resolved(best(having, model, self.predict) or having[0], model)
+
+    def known(self, model: str) -> ResolvedModel | None:
+        """What `resolve` with `fresh` would say without asking anybody; None where it has to ask, or would raise."""
+        if names_cloud(model) and not self._remote:
+            return None
+        now, name, having = self._clock.monotonic(), canonical(model), []
+        for host in self._hosts:
+            if not host.usable:
+                continue
+            if now - host.listed_at >= LIST_AGE:
+                return None
+            info = (host.models or {}).get(name)
+            if info is not None and (self._remote or not info.remote_host):
+                having.append(host)
+        return _resolved(best(having, model, self.predict) or having[0], model) if having else None
 
     async def identify(self, model: str, host: str) -> ResolvedModel | None:
         """What the name means on one host, asked anew; None if the host does not say, or has it no more."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
@@ -40,8 +40,7 @@ _Place = tuple[float, int]  # (when it was stored, row): where a list goes on, d
 _TOP: _Place = (1e18, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class CacheHit:
+class CacheHit(NamedTuple):
     """An answer made earlier. `age` in seconds; `seconds` is what it took then."""
 
     age: float
@@ -74,15 +73,28 @@ class ResponseCache:
 
     def get(self, key: str) -> CacheHit | None:
         """The answer kept under the key, checked bit by bit; None if there is none, or none that can be trusted."""
-        answer = self._recall(key)
+        answer = self.held(key)
         if answer is None and (answer := self._store.read(key)) is not None:
             self._remember(key, answer)
         if answer is None:
             self._totals.misses += 1
             return None
+        return self.hit(answer)
+
+    def held(self, key: str) -> StoredAnswer | None:
+        """The answer where it is in memory. Counts nothing."""
+        found = self._memory.get(key)
+        if found is None:
+            return None
+        self._memory.move_to_end(key)
+        return found[0]
+
+    def hit(self, answer: StoredAnswer) -> CacheHit:
+        """Count an answer that is given again."""
+        usage = answer.usage
         self._totals.hits += 1
         self._totals.seconds_saved += answer.seconds
-        self._totals.tokens_saved += answer.usage.output_tokens if answer.usage else 0
+        self._totals.tokens_saved += usage.output_tokens if usage else 0
         self._save_at_times()
         return CacheHit(max(0.0, self._clock.now() - answer.stored_at), answer.chunks, answer.seconds)
 
@@ -214,13 +226,6 @@ class ResponseCache:
             self._saved = CacheTotals(**{name: getattr(self._totals, name) for name in CacheTotals.__slots__})
 
     # Memory
-
-    def _recall(self, key: str) -> StoredAnswer | None:
-        found = self._memory.get(key)
-        if found is None:
-            return None
-        self._memory.move_to_end(key)
-        return found[0]
 
     def _remember(self, key: str, answer: StoredAnswer) -> None:
         self._forget(key)

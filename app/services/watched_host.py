@@ -81,7 +81,9 @@ class WatchedHost:
         self._clock, self._changed = clock, changed
         self._state = HostState.UNKNOWN
         self._failures = self._passes = 0
-        self._busy_until = self.limited_until = self._listed_at = float("-inf")
+        self._busy_until = self.limited_until = float("-inf")
+        self.listed_at = float("-inf")
+        """When it told what it has (monotonic)."""
         self._wake = asyncio.Event()
         self._listing = asyncio.Lock()
         self._lister: asyncio.Task[None] | None = None
@@ -156,7 +158,7 @@ class WatchedHost:
     @property
     def list_age(self) -> float:
         """Seconds since the host told what it has."""
-        return self._clock.monotonic() - self._listed_at
+        return self._clock.monotonic() - self.listed_at
 
     @property
     def digests(self) -> frozenset[str]:
@@ -191,7 +193,7 @@ class WatchedHost:
                 return
             before = self.digests
             self.models = {canonical(model.name): model for model in await self.backend.models()}
-            self._listed_at = self._clock.monotonic()
+            self.listed_at = self._clock.monotonic()
             if gone := before - self.digests:
                 self.lost(gone)
         self._changed()
@@ -224,7 +226,7 @@ class WatchedHost:
 
     def look_again(self) -> None:
         """Check at once instead of at the next turn, lists included."""
-        self._listed_at = float("-inf")
+        self.listed_at = float("-inf")
         self._wake.set()
 
     def report(self, error: LoupeError, number: int = 0) -> None:
@@ -299,7 +301,7 @@ class WatchedHost:
             self.down_since = self._clock.monotonic()
         if state is not HostState.HEALTHY:
             self._passes, self.warm, self.loaded, self.suspect = 0, set(), {}, False
-            self._listed_at = float("-inf")
+            self.listed_at = float("-inf")
         self._state, self.error = state, error
         self._changed()
 

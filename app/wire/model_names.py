@@ -92,6 +92,7 @@ def parse_reference(text: str, *, feature: str = "remote inference is unavailabl
 
 
 @lru_cache(1024)
+@lru_cache(1024)
 def names_cloud(text: str) -> bool:
     """Whether the name alone says that Ollama's cloud is to answer: `model:cloud`, `model:120b-cloud`."""
     return _without_source(text.strip())[1] == "cloud"

@@ -11,7 +11,7 @@ from typing import Any
 
 from app.core.generation import Endpoint, GenerationRequest, Json
 from app.core.ports import SystemClock
-from app.services import chat as chat_module
+from app.services import repeats
 from app.services.cached_answer import cache_key
 from proving.cache_rig import Layer, layer, replaced
 from proving.promises import Run, promise
@@ -171,7 +171,7 @@ def _without_num_ctx(request: GenerationRequest, **about: Any) -> str:
 )
 async def cache_keys(run: Run) -> None:
     """The first of each pair is answered and kept; asked again it has to be a hit. The second has to reach the host."""
-    careless = replaced(chat_module, "cache_key", _without_num_ctx) if run.off else contextlib.nullcontext()
+    careless = replaced(repeats, "cache_key", _without_num_ctx) if run.off else contextlib.nullcontext()
     with careless:
         async with layer(run.folder / "cache", clock=Fixed()) as rig:
             before: Case | None = None

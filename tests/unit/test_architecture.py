@@ -37,7 +37,7 @@ LAW: dict[str, set[str]] = {
     "services": {"core", "wire", "models"},
     "models": {"core", "wire"},
     "comparison": {"core", "wire", "services", "models"},
-    "gateway": {"core", "wire", "services", "models", "comparison", "config", "bootstrap"},
+    "gateway": {"core", "wire", "services", "models", "comparison", "config", "bootstrap", "connection_limits"},
     "ui": {"core", "services", "models", "comparison", "config", "bootstrap", "instance"},
     "instance": {"core", "config", "bootstrap"},
     "bootstrap": {
