@@ -15,6 +15,7 @@ from functools import partial
 
 import structlog
 
+from app.comparison.advice import smaller_models
 from app.comparison.host_bench import HostBench, Way
 from app.comparison.kept import kept_asked, kept_positions, kept_progress, kept_raw
 from app.comparison.machine import environment, runs_here
@@ -212,10 +213,12 @@ class Comparisons:
         raw = await asyncio.to_thread(kept_raw, self._store, comparison_id, [one.digest for one in subjects])
         address = self._address(asked.host)
         joules = self._needs.joules if runs_here(address) else lambda: None
+        smaller = smaller_models(await self._needs.look(), card)
+        wish = replace(self._wish(asked, address), smaller=smaller)
         frame = Frame(
             card=card, asked=asked, subjects=subjects, reference=reference, questions=self._questions(asked),
             bench=bench, store=self._store, clock=self._needs.clock, server=server, publish=self._publish,
-            wish=self._wish(asked, address), idle=lambda: bench.idle + waited, joules=joules, progress=progress,
+            wish=wish, idle=lambda: bench.idle + waited, joules=joules, progress=progress,
             raw=raw,
         )  # fmt: skip
         await ScorecardRun(frame, handle).run()

@@ -7,7 +7,7 @@ from math import floor
 
 from app.core.measures import Estimate, Tier
 from app.models.candidates import Candidate, Weighed, need
-from app.models.wishes import Case, Held, Wish
+from app.models.wishes import UNLIMITED, Case, Held, Wish
 
 _GIB, _MIB = 1 << 30, 1 << 20
 _FOUR_BITS = 4.9  # bits per weight of Q4_K_M
@@ -122,7 +122,7 @@ def too_large(least: Weighed | None, case: Case) -> str:
 
 
 def run_instead(one: Candidate) -> str:
-    return f"A smaller model fits better: run {one.name}."
+    return f"A smaller model is the better way: run {one.name}, which fits (not measured here)."
 
 
 def smaller_model(least: Weighed | None, case: Case, binding: str) -> str:
@@ -172,7 +172,8 @@ def _memory(one: Weighed, case: Case) -> str:
         return ""
     if not one.candidate.memory:
         return f"has a file of {size(one.candidate.size)} (what it takes in memory is not known)"
-    return f"takes up to {size(taken)} of {size(wish.budget)} with {wish.context:,} tokens of context"
+    limit = "" if wish.budget >= UNLIMITED else f" of {size(wish.budget)}"
+    return f"takes up to {size(taken)}{limit} with {wish.context:,} tokens of context"
 
 
 def _settings(wish: Wish, asked: Wish) -> str:

@@ -17,14 +17,13 @@ from app.models import advice_words as words
 from app.models.candidates import Candidate, Weighed, need, weigh
 from app.models.licenses import restriction
 from app.models.tiers import may_be_near_lossless, rank
-from app.models.wishes import FLOORS, Case, Held, Use, Wish, memory_budget
+from app.models.wishes import FLOORS, UNLIMITED, Case, Held, Use, Wish, memory_budget
 
 __all__ = ["FLOORS", "UNLIMITED", "Candidate", "Pick", "Use", "Wish", "advise", "choose", "memory_budget"]
 
 _LEAST_CONTEXT = 2048
 _SMALL_CACHE = "q8_0"
 _UNKNOWN_RANK = rank(Tier.NOTICEABLE) + 0.5
-UNLIMITED = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +36,10 @@ class Pick:
 
 
 def advise(
-    candidates: Sequence[Candidate], wish: Wish, *, apart: Collection[frozenset[str]] | None = None,
-    smaller: Sequence[Candidate] = (),
-) -> Recommendation:  # fmt: skip
+    candidates: Sequence[Candidate], wish: Wish, *, apart: Collection[frozenset[str]] | None = None
+) -> Recommendation:
     """The recommendation in one sentence, with what would change it."""
-    case = Case(weigh(candidates), wish, apart, tuple(smaller))
+    case = Case(weigh(candidates), wish, apart)
     for kv_type, context in _settings(wish):
         tried = replace(case, wish=replace(wish, kv_type=kv_type, context=context))
         pick = choose(tried)
@@ -225,7 +223,7 @@ def _least(case: Case) -> Weighed | None:
 
 def _instead(case: Case) -> Candidate | None:
     """The best variant of the families with fewer parameters that fits and is close or better (four bits or more)."""
-    pick = choose(replace(case, weighed=weigh(case.smaller)))
+    pick = choose(replace(case, weighed=weigh(case.wish.smaller)))
     if pick is None or pick.best.tier is None or rank(pick.best.tier) > rank(Tier.CLOSE):
         return None
     return pick.best.candidate

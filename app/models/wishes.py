@@ -9,6 +9,7 @@ from enum import StrEnum
 from app.models.candidates import Candidate, Weighed
 
 GIB = 1 << 30
+UNLIMITED = 1 << 62  # bytes: a budget that excludes nothing
 _GPU_MARGIN = GIB  # llama.cpp leaves so much of a GPU's memory free
 
 
@@ -24,13 +25,15 @@ FLOORS = {Use.CHAT: 8.0, Use.CODE: 20.0, Use.EXTRACTION: 4.0}
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is asked for: `budget` bytes for the model in all; `least_tps` None for what the use usually wants."""
+    """What is asked for: `budget` bytes for the model in all (`UNLIMITED` where nobody knows); `least_tps` None for
+    what the use usually wants; `smaller` are variants of other families with fewer parameters, to fall back on."""
 
     budget: int
     context: int = 8192
     use: Use = Use.CHAT
     least_tps: float | None = None
     kv_type: str = "f16"
+    smaller: tuple[Candidate, ...] = ()
 
     @property
     def floor(self) -> float:
@@ -40,13 +43,11 @@ class Wish:
 @dataclass(frozen=True, slots=True)
 class Case:
     """A question with all that is known for it. `apart` are the pairs of names that measurement could tell apart, None
-    where pairs were not compared: then intervals that overlap count as not told apart. `smaller` are variants of
-    families with fewer parameters."""
+    where pairs were not compared: then intervals that overlap count as not told apart."""
 
     weighed: tuple[Weighed, ...]
     wish: Wish
     apart: Collection[frozenset[str]] | None = None
-    smaller: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

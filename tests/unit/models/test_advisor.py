@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.core.measures import Estimate, MemoryPoint, Tier
-from app.models.advisor import FLOORS, Candidate, Use, Wish, advise, memory_budget
+from app.models.advisor import FLOORS, UNLIMITED, Candidate, Use, Wish, advise, memory_budget
 from app.models.candidates import need, weigh
 from app.models.published_ladders import QUALITIES, SPEEDS, decode_ratio, typical_quality, typical_speed
 from app.models.tiers import measured_tier, rank, tier_of
@@ -47,7 +47,7 @@ EVERY_PAIR = {frozenset((a.name, b.name)) for a in LADDER for b in LADDER if a i
 
 
 def ask(budget: float, candidates=LADDER, apart=EVERY_PAIR, smaller=(), **wish):
-    return advise(candidates, Wish(round(budget * GIB), **wish), apart=apart, smaller=smaller)
+    return advise(candidates, Wish(round(budget * GIB), smaller=tuple(smaller), **wish), apart=apart)
 
 
 @pytest.mark.parametrize(
@@ -169,6 +169,11 @@ def test_a_smaller_model_that_is_close_is_named_instead():
     assert answer.license
     bad = replace(small, label="Q2_K", name="m:3b-q2_K", bits_per_weight=3.0)
     assert ask(4.1, (F16, Q2), smaller=(replace(bad, kld=None),)).instead == ""
+
+
+def test_a_memory_that_nobody_knows_is_not_told_as_a_limit():
+    answer = advise(LADDER, Wish(UNLIMITED), apart=EVERY_PAIR)
+    assert answer.variant == Q8.name and "takes up to 9.0 GiB with 8,192" in answer.sentence
 
 
 def test_how_large_a_model_would_fit_is_told_where_none_is_known():
