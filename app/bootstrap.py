@@ -7,6 +7,7 @@ Production and tests call the same `build`.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +21,7 @@ from app.backends.embedded import EmbeddedRuntime, EmbeddedSettings
 from app.backends.ollama_http import HostTimeouts, OllamaHttp
 from app.backends.quantizer_process import QuantizerProcess
 from app.backends.starter_process import StarterProcess
+from app.comparison.ballots import Ballots, questions_by_domain
 from app.comparison.comparisons import Comparisons, Needs
 from app.comparison.energy import EnergyMeter
 from app.comparison.host_bench import Way
@@ -29,6 +31,7 @@ from app.comparison.question_set import QuestionSet, shipped_sets
 from app.comparison.round_store import RoundStore
 from app.comparison.scorecard_store import ScorecardStore
 from app.comparison.side_by_side import SideBySide
+from app.comparison.vote_store import VoteStore
 from app.config import Settings, process_environment, runtime_limits
 from app.core.generation import CacheMode, GenerationRequest, Priority
 from app.core.hosts import ANSWERING, HostAddress
@@ -72,6 +75,8 @@ class Services:
     backups: HistoryBackups
     generations: Generations
     side_by_side: SideBySide
+    ballots: Ballots
+    questions: Callable[[], Mapping[str, tuple[str, ...]]]  # shipped ones, by what they are about
     jobs: Jobs
     model_jobs: ModelJobs
     catalog: Catalog
@@ -122,7 +127,7 @@ class Services:
         self.draining = True
         self.queue.close()
         drain = self.settings.drain_seconds
-        await asyncio.gather(self.generations.stop(drain), self.side_by_side.close(drain))
+        await asyncio.gather(self.generations.stop(drain), self.side_by_side.close(drain), self.ballots.close())
         await self.chat.close()
         await self.jobs.stop()
         await self.backups.stop()
@@ -161,6 +166,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
         found = (await catalog.snapshot()).find(model)
         return [variant.label for variant in found[0].variants if host in variant.hosts] if found else []
 
+    asker = PaneAsker(chat, queue, pool, EnergyMeter())
     environment = process_environment()
     starter = StarterFamily(StarterProcess(settings.models_folder, settings.data, environment), jobs, changed)
     workshop = Workshop(QuantizerProcess(environment), settings.data, (settings.models_folder,), labels)
@@ -179,13 +185,10 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
         backups=HistoryBackups(history, clock),
         generations=Generations(chat, history, queue, grace_seconds=settings.page_grace_seconds, clock=clock),
         side_by_side=SideBySide(
-            PaneAsker(chat, queue, pool, EnergyMeter()),
-            pool,
-            RoundStore(settings.data / "compare" / "rounds"),
-            history.adopt,
-            _free_memory,
-            clock,
+            asker, pool, RoundStore(settings.data / "compare" / "rounds"), history.adopt, _free_memory, clock
         ),
+        ballots=Ballots(asker, VoteStore(settings.data / "compare" / "votes.jsonl"), clock),
+        questions=partial(questions_by_domain, PROMPTS / "compare"),
         jobs=jobs,
         model_jobs=model_jobs,
         catalog=catalog,

@@ -90,6 +90,16 @@ class SideState:
         self.context, self.questions, self.source = (), (), ""
 
 
+@dataclass(slots=True)
+class VotesState:
+    """What the next poll is to ask: `task` is a domain of the shipped questions, or "" for the user's `own`."""
+
+    models: list[str] | None = None
+    task: str | None = None
+    own: str = ""
+    notices: dict[str, Notice] = field(default_factory=dict)  # a place on the page → what went wrong there
+
+
 def chat_state() -> ChatState:
     return _of("loupe.chat", ChatState)
 
@@ -104,6 +114,10 @@ def service_state() -> ServiceState:
 
 def side_state() -> SideState:
     return _of("loupe.side", SideState)
+
+
+def votes_state() -> VotesState:
+    return _of("loupe.votes", VotesState)
 
 
 def dismissed_jobs() -> set[str]:

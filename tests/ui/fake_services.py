@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from app.comparison.ballots import Ballots, questions_by_domain
 from app.comparison.energy import EnergyMeter
 from app.comparison.pane_run import PaneAsker
 from app.comparison.round_store import RoundStore
 from app.comparison.side_by_side import SideBySide
+from app.comparison.vote_store import VoteStore
 from app.config import Settings
 from app.core.errors import LoupeError
 from app.core.generation import Chunk, GenerationRequest, Json, Priority, Usage
@@ -321,6 +325,8 @@ class FakeServices:
         asker = PaneAsker(self.model, self.queue, self.pool, EnergyMeter(folder / "nowhere"))
         rounds = RoundStore(folder / "rounds")
         self.side_by_side = SideBySide(asker, self.pool, rounds, self.history.adopt, lambda: 8 << 30, SystemClock())
+        self.ballots = Ballots(asker, VoteStore(folder / "votes.jsonl"), SystemClock(), random.Random(5))
+        self.questions = partial(questions_by_domain, PROMPTS / "compare")
         self.jobs = Jobs()
         self.catalog = FakeCatalog()
         self.model_jobs = FakeModelJobs(self.jobs, self.catalog)
@@ -396,6 +402,7 @@ class FakeServices:
         async def down() -> None:
             await self.generations.stop(0.0)
             await self.side_by_side.close()
+            await self.ballots.close()
             await self.jobs.stop()
             await self.cache.close()
             await self.history.close()
