@@ -159,21 +159,32 @@ def strengths(wins: Sequence[Sequence[float]]) -> list[float]:
 
 
 def _errors(wins: Sequence[Sequence[float]], theta: Sequence[float]) -> list[float]:
-    """Standard errors: the information of all pairs, inverted where θ sums to 0."""
-    import numpy as np
-
+    """Standard errors: the information of all pairs, inverted where θ sums to 0 (hence the share of one over n)."""
     size = len(theta)
-    information = np.zeros((size, size))
+    information = [[1 / size] * size for _ in range(size)]
     for i, j in combinations(range(size), 2):
         chance = 1 / (1 + math.exp(theta[j] - theta[i]))
         weight = (wins[i][j] + wins[j][i]) * chance * (1 - chance)
-        information[i, i] += weight
-        information[j, j] += weight
-        information[i, j] -= weight
-        information[j, i] -= weight
-    ones = np.full((size, size), 1 / size)
-    covariance = np.linalg.inv(information + ones) - ones
-    return [math.sqrt(max(0.0, float(covariance[i, i]))) for i in range(size)]
+        information[i][i] += weight
+        information[j][j] += weight
+        information[i][j] -= weight
+        information[j][i] -= weight
+    inverse = _inverse(information)
+    return [math.sqrt(max(0.0, inverse[i][i] - 1 / size)) for i in range(size)]
+
+
+def _inverse(matrix: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Of a small positive definite one, by Gauss and Jordan: no pivot can vanish."""
+    size = len(matrix)
+    rows = [[*row, *(float(i == j) for j in range(size))] for i, row in enumerate(matrix)]
+    for i in range(size):
+        pivot = rows[i][i]
+        rows[i] = [value / pivot for value in rows[i]]
+        for j in range(size):
+            if j != i:
+                factor = rows[j][i]
+                rows[j] = [value - factor * over for value, over in zip(rows[j], rows[i], strict=True)]
+    return [row[size:] for row in rows]
 
 
 def as_csv(votes: Iterable[Vote]) -> str:

@@ -15,6 +15,7 @@ from app.comparison.blind_votes import (
     ENOUGH,
     Choice,
     Vote,
+    _errors,
     as_csv,
     by_family,
     evidence,
@@ -123,6 +124,22 @@ def test_the_strengths_are_the_likeliest_ones() -> None:
         for step in (-0.01, 0.01):
             moved = [each + (step if at == index else 0) for at, each in enumerate(theta)]
             assert likelihood(wins, moved) < best
+
+
+def test_the_errors_are_those_of_the_inverted_information() -> None:
+    import numpy as np
+
+    draw = random.Random(9)
+    wins = [[0.0 if i == j else draw.randint(0, 9) + 0.5 for j in range(5)] for i in range(5)]
+    theta = strengths(wins)
+    information = np.full((5, 5), 0.0)
+    for i, j in combinations(range(5), 2):
+        chance = 1 / (1 + math.exp(theta[j] - theta[i]))
+        step = np.zeros(5)
+        step[i], step[j] = 1, -1
+        information += (wins[i][j] + wins[j][i]) * chance * (1 - chance) * np.outer(step, step)
+    expected = np.sqrt(np.diag(np.linalg.pinv(information)))
+    assert _errors(wins, theta) == pytest.approx(list(expected), rel=1e-9)
 
 
 def test_the_intervals_of_strengths_hold_what_they_promise() -> None:
