@@ -119,7 +119,7 @@ def create_app(
     rules = AccessRules(
         settings.allowed_hosts, settings.origins, settings.token.get_secret_value() if settings.token else None, private
     )
-    dispatcher = Dispatcher(create_gateway(services, lifecycle, asset_routes()), pages)
+    dispatcher = Dispatcher(create_gateway(services, lifecycle, asset_routes(services.pictures.bundle)), pages)
     return Guards(dispatcher, rules, services.clock, inline_script_hashes(_streamlit_page()))
 
 

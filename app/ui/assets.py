@@ -1,10 +1,13 @@
-"""Files that the page loads from us: the fonts, out of their installed packages. Nothing of theirs is kept here.
+"""Files that the page loads from us: fonts out of their installed packages, and the bundle that draws charts.
+
+Nothing of theirs is kept here.
 
 `routes()` is mounted by the dispatcher; the addresses carry the package's version, so they may be cached for ever.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import cache
 from importlib import import_module
 from importlib.metadata import version
@@ -17,6 +20,7 @@ from starlette.routing import BaseRoute, Route
 URL_PREFIX = "/loupe/assets"
 FOREVER = "public, max-age=31536000, immutable"
 
+_CHARTS = "vega"
 # (package on the registry, its module, family, file inside, style, weights of the variable font)
 _FONTS = (
     ("fontpkg-inter", "fontpkg_inter", "Inter", "Inter[opsz,wght].ttf", "normal", "100 900"),
@@ -48,6 +52,11 @@ def font_faces() -> list[dict[str, str]]:
     ]
 
 
+def chart_library() -> str:
+    """The address of the chart bundle; it is made when it is first asked for."""
+    return f"{URL_PREFIX}/{_CHARTS}-{version('vl-convert-python')}.js"
+
+
 async def _asset(request: Request) -> Response:
     path = asset_files().get(request.path_params["name"])
     if path is None:
@@ -55,6 +64,15 @@ async def _asset(request: Request) -> Response:
     return FileResponse(path, media_type="font/ttf", headers={"Cache-Control": FOREVER})
 
 
-def routes() -> list[BaseRoute]:
-    """`GET /loupe/assets/NAME` for the names of `asset_files`, and for nothing else."""
-    return [Route(f"{URL_PREFIX}/{{name}}", _asset, methods=["GET"], name="assets")]
+def routes(charts: Callable[[], Awaitable[Path]] | None = None) -> list[BaseRoute]:
+    """`GET /loupe/assets/NAME` for the names of `asset_files` and what `charts` makes, and for nothing else."""
+
+    async def library(_: Request) -> Response:
+        if charts is None:
+            return Response(status_code=404)
+        return FileResponse(await charts(), media_type="text/javascript", headers={"Cache-Control": FOREVER})
+
+    return [
+        Route(chart_library(), library, methods=["GET"], name="charts"),
+        Route(f"{URL_PREFIX}/{{name}}", _asset, methods=["GET"], name="assets"),
+    ]

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 CHAT_PARAMETER = "chat"
 ROUND_PARAMETER = "round"
+REPORT_PARAMETER = "report"  # of the scorecard's address: that card
+FAMILY_PARAMETER = "family"  # of the scorecard's address: a new card of this family
 MODEL_PARAMETER = "model"  # of the chat's address: a new chat with this model
 PAGE_OF_MESSAGES = 40
 PAGE_OF_ENTRIES = 20
@@ -100,6 +102,14 @@ class VotesState:
     notices: dict[str, Notice] = field(default_factory=dict)  # a place on the page → what went wrong there
 
 
+@dataclass(slots=True)
+class CardState:
+    """`deleting` is the card whose dialog is open."""
+
+    deleting: str = ""
+    notices: dict[str, Notice] = field(default_factory=dict)  # a place on the page → what went wrong there
+
+
 def chat_state() -> ChatState:
     return _of("loupe.chat", ChatState)
 
@@ -118,6 +128,10 @@ def side_state() -> SideState:
 
 def votes_state() -> VotesState:
     return _of("loupe.votes", VotesState)
+
+
+def card_state() -> CardState:
+    return _of("loupe.card", CardState)
 
 
 def dismissed_jobs() -> set[str]:
@@ -154,6 +168,21 @@ def open_round(round_id: str) -> None:
         st.query_params[ROUND_PARAMETER] = round_id
     elif ROUND_PARAMETER in st.query_params:
         del st.query_params[ROUND_PARAMETER]
+
+
+def open_report() -> str:
+    """The scorecard that the address names, "" for none."""
+    return str(st.query_params.get(REPORT_PARAMETER, ""))
+
+
+def open_card(card_id: str) -> None:
+    """Go to a scorecard; "" is the list of all. To be called in a callback."""
+    card_state().notices.clear()
+    st.query_params.pop(FAMILY_PARAMETER, None)
+    if card_id:
+        st.query_params[REPORT_PARAMETER] = card_id
+    else:
+        st.query_params.pop(REPORT_PARAMETER, None)
 
 
 def take_model_of_address() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator, Sequence
@@ -17,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from app.backends.chart_process import ChartProcess
 from app.comparison.ballots import Ballots, questions_by_domain
 from app.comparison.energy import EnergyMeter
 from app.comparison.pane_run import PaneAsker
@@ -43,9 +45,11 @@ from app.services.prompt_library import PromptLibrary
 from app.services.queueing.views import QueueSnapshot
 from app.services.response_cache import ResponseCache
 from app.services.telemetry import CacheDecision, Phase, Telemetry
+from tests.ui.fake_comparisons import FakeComparisons
 
 T = TypeVar("T")
-PROMPTS = Path(__file__).parents[2] / "prompts"
+ROOT = Path(__file__).parents[2]
+PROMPTS = ROOT / "prompts"
 MIB = 2**20
 
 
@@ -331,6 +335,8 @@ class FakeServices:
         self.catalog = FakeCatalog()
         self.model_jobs = FakeModelJobs(self.jobs, self.catalog)
         self.prompts = PromptLibrary([PROMPTS])
+        self.pictures = ChartProcess(ROOT / "build" / "charts", dict(os.environ))
+        self.comparisons = FakeComparisons(self.jobs)
         self.embedded = True
         self.why = "No Ollama answers at 127.0.0.1:11434, so the built-in runtime is used."
 

@@ -12,11 +12,13 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 import uvicorn
 
 from app.gateway.needs import Lifecycle
+from app.gateway.security_headers import inline_script_hashes, page_policy
 from app.gateway.service_routes import service_routes
 from app.ui import access, assets, theme
 from tests.ui.fake_services import FakeServices, fake_services
@@ -29,13 +31,32 @@ OPTIONS = {
 }  # fmt: skip
 
 
+def under_policy(app: Any) -> Any:
+    """The pages under the product's own content policy, so that what it forbids is missing here too."""
+    page = (Path(st.__file__).parent / "static" / "index.html").read_text(encoding="utf-8")
+    inline = inline_script_hashes(page)
+
+    async def guarded(scope: Any, receive: Any, send: Any) -> None:
+        host = dict(scope.get("headers", ())).get(b"host", b"127.0.0.1").decode()
+
+        async def sent(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                policy = (b"content-security-policy", page_policy(host, inline))
+                message = {**message, "headers": [*message["headers"], policy]}
+            await send(message)
+
+        await app(scope, receive, sent if scope["type"] == "http" else send)
+
+    return guarded
+
+
 def application(services: FakeServices, lifecycle: Lifecycle) -> st.App:
     from streamlit import config
 
     for name, value in (OPTIONS | theme.options()).items():
         config.set_option(name, value)
     access.services = lambda: services  # type: ignore[assignment,return-value]
-    return st.App(SHELL, routes=[*assets.routes(), *service_routes(services, lifecycle)])  # type: ignore[arg-type]
+    return st.App(SHELL, routes=[*assets.routes(services.pictures.bundle), *service_routes(services, lifecycle)])  # type: ignore[arg-type]
 
 
 async def serve(scene: str, services: FakeServices) -> None:
@@ -45,7 +66,7 @@ async def serve(scene: str, services: FakeServices) -> None:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", int(os.environ.get("SCENE_PORT", "0"))))
     listener.listen(64)
-    served = application(services, lifecycle)
+    served = under_policy(application(services, lifecycle))
     server = uvicorn.Server(
         uvicorn.Config(served, log_level="warning", ws="websockets-sansio", timeout_graceful_shutdown=1)
     )

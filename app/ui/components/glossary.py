@@ -7,6 +7,16 @@ from html import escape
 TERMS = {
     "TTFT": "Time to first token: from sending the question to the first word of the answer, waiting included.",
     "tok/s": "Decode speed: tokens written per second, without queue, load and prefill.",
+    "KLD": "Kullback–Leibler divergence: how far the variant's probabilities for the next token are from the "
+    "reference's, on average. 0 is the same model; about 0.01 goes unnoticed, 0.1 shows.",
+    "KLD bound": "The divergence is at least this: computed from the 20 likeliest tokens; the rest can only add.",
+    "same-top": "How often the variant's likeliest next token is the reference's too.",
+    "PPL ratio": "Perplexity against the reference's on the same text. Near 1 says little: gains and losses cancel.",
+    "first difference": "After how many tokens, in the median, a greedy answer differs from the reference's.",
+    "warm load": "Reading the weights into memory when the file was read before; the first time it is slower.",
+    "prefill speed": "Tokens of a prompt read per second: the slope between two lengths, so that fixed costs cancel.",
+    "decode speed": "Tokens written per second, in requests made for measuring it.",
+    "memory": "Weights, context and work space: as the host reports it, and as predicted from the file.",
     "bpw": "Bits per weight: the size of the weights in bits, divided by their number. The label only suggests it.",
     "Cache": "Looking for the same request in the response cache.",
     "Queue": "Waiting for a free slot on a model host.",

@@ -16,7 +16,7 @@ from app.ui.components import second_variant
 from app.ui.components.glossary import explained
 from app.ui.components.host_strip import LOOK_SECONDS
 from app.ui.fragments import fragment
-from app.ui.state import MODEL_PARAMETER, models_state
+from app.ui.state import FAMILY_PARAMETER, MODEL_PARAMETER, models_state
 
 LOAD_SECONDS = 600.0  # a large model from a slow disk
 
@@ -55,6 +55,9 @@ def _family(family: CatalogFamily, *, several_hosts: bool) -> None:
             )
             if any(variant.state == "ready" and not variant.remote for variant in family.variants):
                 _make(family)
+            if sum(variant.state == "ready" and not variant.remote for variant in family.variants) > 1:
+                with st.container(key=f"compare-{family.key}", width="content"):
+                    st.page_link("screens/compare.py", label="Compare", query_params={FAMILY_PARAMETER: family.key})
         for variant in family.variants:
             _row(variant, several_hosts=several_hosts)
         second_variant.show(family)
