@@ -190,7 +190,7 @@ class OllamaHttp:
             return HostProtocolError(self._address.name, f"status {response.status_code}")
         return HostRefused(
             self._address.name, response.status_code, _sentence(response.status_code, body), body,
-            retry_after(response.headers),
+            retry_after(response.headers), response.headers.get("content-type", ""),
         )  # fmt: skip
 
 

@@ -287,13 +287,16 @@ class HostProtocolError(HostError):
 
 
 class HostRefused(HostError):
-    """The host answered with an error status; its text and body are passed on as they are."""
+    """The host answered with an error status; its text and body (with its type) are passed on as they are."""
 
     code = "host_refused"
 
-    def __init__(self, host: str, status: int, text: str, body: bytes = b"", retry_after: float | None = None) -> None:
+    def __init__(
+        self, host: str, status: int, text: str, body: bytes = b"", retry_after: float | None = None,
+        content_type: str = "",
+    ) -> None:  # fmt: skip
         super().__init__(host, text)
-        self.status, self.body, self.retry_after = status, body, retry_after
+        self.status, self.body, self.retry_after, self.content_type = status, body, retry_after, content_type
 
     @property
     def busy(self) -> bool:
@@ -374,19 +377,6 @@ class IntegrityError(LoupeError):
     def __init__(self, what: str, expected: str, got: str, message: str | None = None) -> None:
         super().__init__(message or f"digest mismatch for {what}: expected {expected}, got {got}")
         self.expected, self.got = expected, got
-
-
-class RegistryError(LoupeError):
-    """A model registry refused a pull or answered what cannot be used. The status is the one Ollama answers with."""
-
-    code = "registry"
-
-
-class RegistryUnavailable(RegistryError):
-    """The registry cannot be reached, broke off, or is busy: trying again can help."""
-
-    code = "registry_unavailable"
-    retryable = True
 
 
 class SettingsError(LoupeError):

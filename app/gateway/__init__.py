@@ -23,6 +23,7 @@ from app.gateway.ops_routes import ops_routes
 from app.gateway.queue_routes import queue_routes
 from app.gateway.repeated import RepeatedQuestions
 from app.gateway.service_routes import service_routes
+from app.gateway.v1_routes import v1_routes
 
 __all__ = ["Lifecycle", "create_gateway", "create_routes"]
 
@@ -34,6 +35,7 @@ def create_routes(services: GatewayServices, lifecycle: Lifecycle | None = None)
         *ops_routes(services, lifecycle),
         *queue_routes(services, lifecycle),
         *ollama_routes(services, lifecycle),
+        *v1_routes(services, lifecycle),
         *management_routes(services, lifecycle),
         *jobs_routes(services, lifecycle),
         *service_routes(services, lifecycle),

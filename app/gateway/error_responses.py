@@ -24,10 +24,11 @@ from app.core.errors import (
     ModelFileDamaged,
     StoreError,
 )
-from app.core.generation import Json
 from app.wire.go_json import dumps
+from app.wire.v1 import error_of
 
 JSON = "application/json; charset=utf-8"
+PLAIN_JSON = "application/json"
 log = structlog.get_logger(__name__)
 
 _PRIVATE: tuple[tuple[type[LoupeError], str], ...] = (
@@ -35,7 +36,6 @@ _PRIVATE: tuple[tuple[type[LoupeError], str], ...] = (
     (StoreError, "the model store or the data folder cannot be used; the log says why"),
     (IntegrityError, "a file's content is not what was promised; the log says which one"),
 )
-_OPENAI_TYPES = {400: "invalid_request_error", 404: "not_found_error"}
 
 
 def public_message(error: LoupeError) -> str:
@@ -44,12 +44,8 @@ def public_message(error: LoupeError) -> str:
 
 
 def error_body(path: str, status: int, message: str) -> bytes:
-    """`{"error": …}` as Ollama writes it, or OpenAI's object under /v1."""
-    content: Json = {"error": message}
-    if path.startswith("/v1"):
-        kind = _OPENAI_TYPES.get(status, "api_error")
-        content = {"error": {"message": message, "type": kind, "param": None, "code": None}}
-    return dumps(content)
+    """`{"error": …}` as Ollama writes it, or the object of the dialect under /v1."""
+    return error_of(path)(status, message) if path.startswith("/v1") else dumps({"error": message})
 
 
 def plain_error(status: int, message: str, *, retry_after: float | None = None) -> Response:
@@ -68,11 +64,12 @@ def respond_to(error: LoupeError, path: str) -> Response:
         status = error.status
     if error.status >= 500:
         log.warning("request failed", path=path, code=error.code, error=error.message)
-    if isinstance(error, HostRefused) and error.body and not path.startswith("/v1"):
-        body = error.body
-    else:
-        body = error_body(path, status, public_message(error))
-    response = Response(body, status, media_type=JSON)
+    body, kind = error_body(path, status, public_message(error)), JSON
+    if path.startswith("/v1"):
+        body, kind = body + b"\n", PLAIN_JSON  # as Ollama's converters write it
+    elif isinstance(error, HostRefused) and error.body:
+        body, kind = error.body, error.content_type or JSON
+    response = Response(body, status, {"content-type": kind})
     if error.retry_after is not None:
         response.headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
     if status in (408, 413):

@@ -96,7 +96,7 @@ def _blob(services: GatewayServices) -> Respond:
         host, path = _host(request, services), request.scope["path"]
         held = await host.forward("HEAD", path)
         if request.method == "HEAD" or held.status == 200:
-            return Response(status_code=held.status)
+            return passed_on(held)
         settings = services.settings
         chunks = body_chunks(request, settings.max_blob, settings.body_seconds)
         sending = host.forward_stream("POST", path, chunks)

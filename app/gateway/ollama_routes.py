@@ -17,7 +17,7 @@ from app.gateway.bodies import read_body
 from app.gateway.error_responses import JSON
 from app.gateway.needs import LOCAL, GatewayServices, Lifecycle, flow_of
 from app.gateway.repeated import remember
-from app.gateway.streaming import WhileConnected, generation
+from app.gateway.streaming import WhileConnected, generation, native
 from app.gateway.unions import union
 from app.services.chat import Caller
 from app.services.telemetry import Trace
@@ -72,23 +72,23 @@ def _generation(
     async def respond(request: Request) -> WhileConnected:
         body = decode(_TYPES[endpoint], await body_of(request, services))
         asked = GenerationRequest(endpoint, body)
-        _check_model(asked, remote=services.settings.remote_models)
-        caller = _caller(request, services)
+        check_model(asked, remote=services.settings.remote_models)
+        caller = caller_of(request, services)
 
         def headers() -> dict[str, str]:
             if caller.trace.cache.outcome == "hit":
                 remember(request.scope, asked)
-            return _answer_headers(caller.trace)
+            return answer_headers(caller.trace)
 
         return generation(
-            services.chat.ask(asked, caller), endpoint, stream=asked.stream, headers=headers,
+            services.chat.ask(asked, caller), native(endpoint), stream=asked.stream, headers=headers,
             patience=services.settings.stall_seconds, lifecycle=lifecycle,
         )  # fmt: skip
 
     return respond
 
 
-def _check_model(asked: GenerationRequest, *, remote: bool) -> None:
+def check_model(asked: GenerationRequest, *, remote: bool) -> None:
     """No model at all is a 400 for chat and a 404 for generate (no_model_*); a bad name is a 400 (bad_name_*).
 
     `remote`: names of Ollama's cloud are allowed.
@@ -99,7 +99,7 @@ def _check_model(asked: GenerationRequest, *, remote: bool) -> None:
         parse_reference(asked.model)
 
 
-def _caller(request: Request, services: GatewayServices) -> Caller:
+def caller_of(request: Request, services: GatewayServices) -> Caller:
     """Who asks, and what they want of cache and queue (X-Loupe-Cache, X-Loupe-Priority and X-Loupe-Patience)."""
     flow = flow_of(request.scope)
     return Caller(
@@ -140,7 +140,7 @@ def _asked_for(request: Request, mode: CacheMode) -> bool:
     return request.headers.get("x-loupe-cache", "").strip().lower() == mode
 
 
-def _answer_headers(trace: Trace) -> dict[str, str]:
+def answer_headers(trace: Trace) -> dict[str, str]:
     cache = trace.cache
     told = f"; age={cache.age:.0f}" if cache.age is not None else f'; reason="{cache.reason}"' if cache.reason else ""
     headers = {"x-loupe-request-id": trace.id, "x-loupe-cache": cache.outcome + told}
@@ -155,7 +155,7 @@ def _embedding(
     async def respond(request: Request) -> WhileConnected:
         raw = await body_of(request, services)
         model = _text(decode(kind, raw).get("model"))
-        caller = _caller(request, services)
+        caller = caller_of(request, services)
 
         async def work(scope: Scope, receive: Receive, send: Send) -> None:
             try:
@@ -183,13 +183,17 @@ def _show(services: GatewayServices) -> Handler:
 
 def _read(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
-        path = request.scope["path"]
-        if path in ("/api/tags", "/api/ps") and len(services.pool.statuses()) > 1:
-            return Response(await union(services.pool, path), media_type=JSON)
-        async with services.pool.lease() as backend:
-            return passed_on(await backend.forward("GET", path))
+        return passed_on(await read(services, request.scope["path"]))
 
     return respond
+
+
+async def read(services: GatewayServices, path: str) -> RawAnswer:
+    """What a GET of `path` gives, of all hosts where there are several."""
+    if path in ("/api/tags", "/api/ps") and len(services.pool.statuses()) > 1:
+        return RawAnswer(200, JSON, await union(services.pool, path))
+    async with services.pool.lease() as backend:
+        return await backend.forward("GET", path)
 
 
 def _text(value: Json) -> str:

@@ -8,8 +8,9 @@ also while the request waits in the queue and while a non-streaming answer is ga
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 
 import structlog
 from starlette.responses import Response
@@ -52,36 +53,59 @@ class WhileConnected:
             raise Draining  # else nobody is left to be told
 
 
-class Lines:
-    """NDJSON on its way out. A reader that stalls longer than `patience` seconds loses the connection and its slot."""
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How one dialect writes an answer: what a piece of it becomes in a stream (empty where it becomes nothing), what
+    tells of a failure in the middle, and the answer made of all pieces, with its type (of a stream that is one piece
+    too)."""
 
-    def __init__(self, send: Send, path: str, patience: float) -> None:
-        self._send, self.path, self._patience = send, path, patience
-        self.started = False
+    content_type: bytes
+    piece: Callable[[Chunk], bytes]
+    failure: Callable[[str], bytes]
+    whole: Callable[[Sequence[Chunk]], Response]
+
+
+def native(endpoint: Endpoint) -> Form:
+    """/api/chat and /api/generate: the host's lines as they came."""
+    return Form(
+        NDJSON,
+        lambda chunk: chunk.line + b"\n",
+        lambda sentence: error_body("", 500, sentence) + b"\n",
+        lambda chunks: Response(gather(endpoint, chunks), media_type=JSON),
+    )
+
+
+def _raw(headers: Headers) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()]
+
+
+class Stream:
+    """An answer on its way out. A reader that stalls longer than `patience` seconds loses the connection and its
+    slot."""
+
+    def __init__(self, send: Send, path: str, patience: float, content_type: bytes = NDJSON) -> None:
+        self._send, self.path, self._patience, self._type = send, path, patience, content_type
 
     async def begin(self, headers: Headers) -> None:
-        pairs = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()]
-        self.started = True
-        await self._send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", NDJSON), *pairs]})
+        told = [(b"content-type", self._type), *_raw(headers)]
+        start = {"type": "http.response.start", "status": 200, "headers": told}
+        await self._send(start)
 
-    async def write(self, line: bytes) -> None:
+    async def write(self, piece: bytes) -> None:
         async with asyncio.timeout(self._patience):
-            await self._send({"type": "http.response.body", "body": line + b"\n", "more_body": True})
+            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
 
-    async def end(self) -> None:
+    async def end(self, last: bytes = b"") -> None:
+        if last:
+            await self.write(last)
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def fail(self, sentence: str) -> None:
-        """The one error record that ends a stream."""
-        await self.write(error_body(self.path, 500, sentence))
-        await self.end()
 
 
 def generation(
-    chunks: AsyncGenerator[Chunk, None], endpoint: Endpoint, *, stream: bool, headers: Callable[[], Headers],
-    patience: float, lifecycle: Lifecycle,
+    chunks: AsyncGenerator[Chunk, None], form: Form, *, stream: bool, headers: Callable[[], Headers], patience: float,
+    lifecycle: Lifecycle,
 ) -> WhileConnected:  # fmt: skip
-    """The response of /api/chat and /api/generate. `headers` is asked when the first piece is there."""
+    """The response to a question. `headers` is asked when the first piece is there."""
 
     async def work(scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(chunks):
@@ -89,35 +113,39 @@ def generation(
             if first is None:
                 raise HostProtocolError("", "the answer is empty")
             if first.whole or not stream:
-                rest = [chunk async for chunk in chunks]
-                body = gather(endpoint, [first, *rest])
-                await Response(body, headers=headers(), media_type=JSON)(scope, receive, send)
+                answer = form.whole([first, *[chunk async for chunk in chunks]])
+                answer.raw_headers[:0] = _raw(headers())
+                await answer(scope, receive, send)
                 return
-            lines = Lines(send, scope["path"], patience)
-            await lines.begin(headers())
-            await lines.write(first.line)
-            await _relay((chunk.line async for chunk in chunks), lines, lifecycle)
+            out = Stream(send, scope["path"], patience, form.content_type)
+            await out.begin(headers())
+            if piece := form.piece(first):
+                await out.write(piece)
+            await _relay((form.piece(chunk) async for chunk in chunks), out, form.failure, lifecycle)
 
     return WhileConnected(work, lifecycle)
 
 
-async def _relay(pieces: AsyncIterator[bytes], lines: Lines, lifecycle: Lifecycle) -> None:
-    """What follows the first piece. From here on every error is a record in the stream."""
+async def _relay(
+    pieces: AsyncIterator[bytes], out: Stream, failure: Callable[[str], bytes], lifecycle: Lifecycle
+) -> None:
+    """What follows the first piece. From here on every error is one record in the stream, and ends it."""
     try:
         async for piece in pieces:
-            await lines.write(piece)
+            if piece:
+                await out.write(piece)
     except LoupeError as error:
-        await lines.fail(public_message(error))
+        await out.end(failure(public_message(error)))
     except asyncio.CancelledError:
         if not lifecycle.ending:
             raise
-        await lines.fail(Draining().message)
+        await out.end(failure(Draining().message))
     except TimeoutError:
-        log.warning("reader stalled", path=lines.path)
+        log.warning("reader stalled", path=out.path)
     except Exception:
-        await lines.fail(report_bug(lines.path))
+        await out.end(failure(report_bug(out.path)))
     else:
-        await lines.end()
+        await out.end()
 
 
 def progress(
@@ -135,11 +163,11 @@ def progress(
                 if not stream:
                     await (await _last_record(records))(scope, receive, send)
                     return
-                first, lines = await anext(records, None), Lines(send, scope["path"], patience)
-                await lines.begin({})
+                first, out, form = await anext(records, None), Stream(send, scope["path"], patience), native("chat")
+                await out.begin({})
                 if first is not None:
-                    await lines.write(first)
-                await _relay(records, lines, lifecycle)
+                    await out.write(first + b"\n")
+                await _relay((record + b"\n" async for record in records), out, form.failure, lifecycle)
         finally:
             after()
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncGenerator
 
-from app.core.errors import LoupeError, RegistryError, RegistryUnavailable
+from app.core.errors import LoupeError
 from app.core.generation import Json
 from app.runtime.atomic_files import content_digest, store_errors
 from app.runtime.manifests import Layer
 from app.runtime.model_store import ModelStore
 from app.runtime.registry.addresses import Lookup, look_up
 from app.runtime.registry.download import Download, Downloads
+from app.runtime.registry.errors import RegistryError, RegistryUnavailable
 from app.runtime.registry.pace import Pace
 from app.runtime.registry.pulled_manifest import (
     PulledManifest,

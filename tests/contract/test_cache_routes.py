@@ -157,8 +157,9 @@ async def test_a_cache_that_is_off_answers_chats_and_says_why(tmp_path: Path) ->
         stats = (await client.get("/loupe/cache")).json()
         refused = await client.get("/loupe/cache/export")
         sent = len(stub.asked_for("/api/chat"))
-    assert [*map(came_from, answers)] == ['miss; reason="the cache is off"'] * 2
-    assert sent == 2
+    assert came_from(answers[0]) == 'miss; reason="the cache is off"'
+    # The second may come while the first, of which its client has all, is not quite over yet.
+    assert came_from(answers[1]).partition(";")[0] == ("miss" if sent == 2 else "joined")
     assert stats["off"] == "turned off: LOUPE_CACHE_BYTES is 0"
     assert refused.status_code == 503 and "LOUPE_CACHE_BYTES" in refused.json()["error"]
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from app.core.errors import BadRequest, IntegrityError, LoupeError, NotAllowed, RegistryError
+from app.core.errors import BadRequest, IntegrityError, LoupeError, NotAllowed
 from app.runtime.manifests import MODEL
 from app.runtime.model_store import ModelStore
 from app.runtime.pull import Puller
+from app.runtime.registry.errors import RegistryError
 from app.runtime.registry.pace import Pace
 from tests.pulling import assert_installed, partials, pulled, until
 from tests.recordings import recording

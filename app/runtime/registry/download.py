@@ -13,8 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from app.core.errors import Cancelled, IntegrityError, LoupeError, RegistryError, RegistryUnavailable
+from app.core.errors import Cancelled, IntegrityError, LoupeError
 from app.runtime.manifests import Layer
+from app.runtime.registry.errors import RegistryError, RegistryUnavailable
 from app.runtime.registry.failures import Stalled
 from app.runtime.registry.pace import Pace
 from app.runtime.registry.partial_blob import Part, PartialBlob, Place, open_partial

@@ -14,8 +14,8 @@ from pathlib import Path
 import aiohttp
 from yarl import URL
 
-from app.core.errors import RegistryError, RegistryUnavailable
 from app.runtime.registry.addresses import AddressForbidden
+from app.runtime.registry.errors import RegistryError, RegistryUnavailable
 
 _RESOLVERS = Path("/etc/resolv.conf")
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from app.core.errors import BadRequest, ModelNotFound, RegistryError, StoreError
+from app.core.errors import BadRequest, ModelNotFound, StoreError
 from app.core.generation import Json
 from app.runtime.manifests import ADAPTER, CONFIG_TYPE, MANIFEST_TYPE, MODEL, PROJECTOR, Layer
 from app.runtime.model_store import ModelStore
+from app.runtime.registry.errors import RegistryError
 from app.wire.go_duration import quote_go
 from app.wire.go_json import JsonError, loads
 from app.wire.model_names import ModelName

@@ -18,9 +18,10 @@ import aiohttp
 from yarl import URL
 
 from app import __version__
-from app.core.errors import BadRequest, RegistryError, RegistryUnavailable
+from app.core.errors import BadRequest
 from app.runtime.manifests import MANIFEST_TYPE
 from app.runtime.registry.addresses import AddressPolicy, CheckedResolver, Lookup, is_address, look_up
+from app.runtime.registry.errors import RegistryError, RegistryUnavailable
 from app.runtime.registry.failures import Stalled, registry_failures
 from app.runtime.registry.pace import Pace
 from app.runtime.registry.pulled_manifest import LARGEST_MANIFEST

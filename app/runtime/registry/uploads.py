@@ -14,9 +14,9 @@ from typing import BinaryIO
 
 from yarl import URL
 
-from app.core.errors import RegistryError
 from app.runtime.atomic_files import store_errors
 from app.runtime.manifests import MANIFEST_TYPE, Layer
+from app.runtime.registry.errors import RegistryError
 from app.runtime.registry.pace import Pace
 from app.runtime.registry.registry_client import Absent, RegistryClient, redirected
 from app.runtime.registry.threads import in_thread

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from yarl import URL
 
-from app.core.errors import BadRequest, RegistryError
+from app.core.errors import BadRequest
 from app.runtime.registry.addresses import AddressForbidden, AddressPolicy, CheckedResolver, Reach, is_address, reach_of
+from app.runtime.registry.errors import RegistryError
 from app.runtime.registry.pace import Pace
 from app.runtime.registry.registry_client import RegistryClient, redirected
 from app.wire.model_names import ModelName
