@@ -1,4 +1,4 @@
-"""`python -m app`: serve (the default), runtime, settings, models, health. Heavy imports happen where they are used."""
+"""`python -m app`: serve (the default), runtime, settings, models, compare, health. Heavy imports stand where used."""
 
 from __future__ import annotations
 
@@ -58,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     from app.cli_history import add_commands as add_history_commands
 
     add_history_commands(commands)
+    from app.cli_compare import add_options
+
+    add_options(commands.add_parser("compare", help="which quantization of a model to run: a scorecard"))
     health = commands.add_parser("health", help="exit 0 if the running Loupe is healthy")
     health.add_argument("--ready", action="store_true", help="also want a model that can answer")
     health.set_defaults(command=_health)

@@ -77,7 +77,7 @@ def _list(instance: Instance, options: argparse.Namespace) -> int:
             _say(model)
         return 0
     rows = [(str(model["name"]), size(model.get("size") or 0), _level(model)) for model in models]
-    _table(rows)
+    print_table(rows)
     if not rows:
         print("no model is here yet; `models pull NAME` gets one", file=sys.stderr)
     return 0
@@ -114,7 +114,7 @@ def _offers(instance: Instance, options: argparse.Namespace) -> int:
         (offer["level"], size(offer["size"]), offer["refusal"] or _about(offer["seconds"]), offer["name"])
         for offer in offers
     ]
-    _table(rows)
+    print_table(rows)
     if not rows:
         print(f"every level that can be made of {options.source} is there", file=sys.stderr)
     return 0
@@ -149,9 +149,9 @@ def _what_goes(told: Row) -> str:
 
 def _follow(instance: Instance, job: Row, options: argparse.Namespace) -> int:
     """Tell how far it is until it is over."""
-    line = _Line(quiet=options.json)
+    line = ProgressLine(quiet=options.json)
     try:
-        job = _to_the_end(instance, job, lambda now: _say(now) if options.json else line.draw(now))
+        job = to_the_end(instance, job, lambda now: _say(now) if options.json else line.draw(now))
     except KeyboardInterrupt:
         line.end()
         job = instance.ask("DELETE", f"/loupe/jobs/{job['id']}")
@@ -169,7 +169,7 @@ def _follow(instance: Instance, job: Row, options: argparse.Namespace) -> int:
     return FAILED
 
 
-def _to_the_end(instance: Instance, job: Row, tell: Callable[[Row], None]) -> Row:
+def to_the_end(instance: Instance, job: Row, tell: Callable[[Row], None]) -> Row:
     with closing(instance.events("/loupe/jobs/events")) as events:
         for now in events:
             if now["id"] != job["id"]:
@@ -180,7 +180,7 @@ def _to_the_end(instance: Instance, job: Row, tell: Callable[[Row], None]) -> Ro
     return instance.ask("GET", f"/loupe/jobs/{job['id']}")  # the feed ends when the server is being stopped
 
 
-class _Line:
+class ProgressLine:
     """One line that is drawn over on a terminal; elsewhere a line for each new sentence."""
 
     def __init__(self, *, quiet: bool) -> None:
@@ -239,7 +239,7 @@ def _about(seconds: float | None) -> str:
     return "time unknown" if seconds is None else f"about {duration(max(1.0, seconds))}"
 
 
-def _table(rows: Sequence[tuple[str, ...]]) -> None:
+def print_table(rows: Sequence[tuple[str, ...]]) -> None:
     """The last column is not padded, figures are at the right of theirs."""
     widths = [max((len(row[at]) for row in rows), default=0) for at in range(len(rows[0]) if rows else 0)]
     for row in rows:

@@ -27,6 +27,7 @@ from app.comparison.scorecard import Frame, ScorecardRun
 from app.comparison.scorecard_store import ComparisonNotFound, ScorecardStore
 from app.comparison.subjects import Subject, choose, look, reference_of
 from app.core.errors import BadRequest, ModelNotFound
+from app.core.generation import Json
 from app.core.hosts import HostAddress
 from app.core.ports import Clock
 from app.models.advisor import UNLIMITED
@@ -105,6 +106,11 @@ class Comparisons:
         """The questions, and the reference's answers that were forced."""
         self.get(comparison_id)
         return (await asyncio.to_thread(kept_progress, self._store, comparison_id)).texts
+
+    async def raw_rows(self, comparison_id: str) -> Mapping[str, Sequence[Json]]:
+        """What the host answered, text by text, by variant: what a report carries."""
+        card = self.get(comparison_id)
+        return {one.name: await asyncio.to_thread(self._store.rows, comparison_id, one.digest) for one in card.variants}
 
     async def asked(self, comparison_id: str) -> Asked:
         """What was asked for. Raises `ComparisonNotFound`."""

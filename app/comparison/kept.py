@@ -11,6 +11,7 @@ from app.comparison.progress import CONTROL, Progress, Raw
 from app.comparison.result_json import Unreadable, from_json
 from app.comparison.results import TokenRow
 from app.comparison.scorecard_store import ScorecardStore
+from app.comparison.tasks import TaskOutcome, outcome_from_json
 from app.core.errors import BadRequest
 
 
@@ -33,13 +34,24 @@ def kept_progress(store: ScorecardStore, card_id: str) -> Progress:
 
 
 def kept_raw(store: ScorecardStore, card_id: str, digests: Sequence[str]) -> Raw:
-    return Raw({digest: kept_rows(store, card_id, digest) for digest in (*digests, CONTROL)})
+    rows = {digest: kept_rows(store, card_id, digest) for digest in (*digests, CONTROL)}
+    return Raw(rows, {digest: kept_outcomes(store, card_id, digest) for digest in digests})
 
 
 def kept_rows(store: ScorecardStore, card_id: str, digest: str) -> list[TextRows]:
     """One row of rows for each text; the last one where a text was measured twice."""
     rows = [rows_from_json(row) for row in store.rows(card_id, digest) if isinstance(row, dict)]
     return list({row.text_id: row for row in rows}.values())
+
+
+def kept_outcomes(store: ScorecardStore, card_id: str, digest: str) -> list[TaskOutcome]:
+    rows = store.rows(card_id, tasks_of(digest))
+    return [outcome_from_json(row) for row in rows if isinstance(row, dict)]
+
+
+def tasks_of(digest: str) -> str:
+    """The name under which the outcomes of tasks are kept."""
+    return f"tasks.{digest}"
 
 
 def kept_positions(store: ScorecardStore, card_id: str, reference: str, variant: str) -> tuple[TokenRow, ...]:

@@ -13,9 +13,11 @@ from app.comparison import quality as figures
 from app.comparison import validity, validity_after
 from app.comparison.advice import recommend
 from app.comparison.progress import CONTROL, Measured, Progress, Raw
-from app.comparison.results import Finding, Memory, Quality, Scorecard, VariantResult
+from app.comparison.results import Finding, Memory, Quality, Scorecard, TaskScore, VariantResult
 from app.comparison.speed import speed_of
 from app.comparison.subjects import Subject
+from app.comparison.task_bank import make_tasks
+from app.comparison.tasks import task_scores
 from app.models.tiers import measured_tier
 from app.models.wishes import Wish
 
@@ -47,9 +49,21 @@ def card_of(card: Scorecard, found: Found, wish: Wish) -> Scorecard:
     )
     there = {one.name: raw.of(one.digest) for one in found.subjects if measured.get(one.digest) is not None}
     separations = figures.separations(progress.texts, raw.of(found.ref.digest), there) if len(there) > 1 else ()
+    scores = _task_scores(card, found)
+    variants = tuple(replace(variant, tasks=scores.get(variant.name, ())) for variant in variants)
     card = replace(card, variants=variants, separations=separations, seconds=progress.seconds)
     card = replace(card, findings=_findings(card, found))
     return replace(card, recommendation=recommend(card, wish) if there or _all_fast(card) else None)
+
+
+def _task_scores(card: Scorecard, found: Found) -> dict[str, tuple[TaskScore, ...]]:
+    outcomes = found.raw.outcomes
+    theirs = {
+        one.name: outcomes[one.digest] for one in found.subjects if one is not found.ref and outcomes.get(one.digest)
+    }
+    if not theirs:
+        return {}
+    return task_scores(make_tasks(card.seed), outcomes.get(found.ref.digest, []), theirs)
 
 
 def _all_fast(card: Scorecard) -> bool:
@@ -73,7 +87,7 @@ def _variant(shown: VariantResult, measured: Measured | None, quality: Quality |
     if measured.size is not None:
         memory = replace(memory, measured=measured.size, on_gpu=measured.on_gpu)
     return replace(
-        shown, memory=memory, speed=speed, quality=quality, tier=tier, depths=measured.depths, tasks=measured.tasks,
+        shown, memory=memory, speed=speed, quality=quality, tier=tier, depths=measured.depths,
         sustained_ratio=measured.sustained, notes=notes,
     )  # fmt: skip
 

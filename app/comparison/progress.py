@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from app.comparison.forcing import TextRows
 from app.comparison.probes import Plan
-from app.comparison.results import DepthSpeed, ProbeText, TaskScore
+from app.comparison.results import DepthSpeed, ProbeText
 from app.comparison.speed import SpeedSamples
+from app.comparison.tasks import TaskOutcome
 
 CONTROL = "control"  # the name under which the reference's second rows are kept
 
@@ -24,7 +25,6 @@ class Measured:
     on_gpu: int | None = None
     depths: tuple[DepthSpeed, ...] = ()
     sustained: float | None = None
-    tasks: tuple[TaskScore, ...] = ()
 
 
 @dataclass(slots=True)
@@ -46,9 +46,10 @@ class Progress:
 
 @dataclass(slots=True)
 class Raw:
-    """Rows by digest, and those of the control."""
+    """Rows by digest, and those of the control; outcomes of tasks by digest."""
 
     rows: dict[str, list[TextRows]] = field(default_factory=dict)
+    outcomes: dict[str, list[TaskOutcome]] = field(default_factory=dict)
 
     def of(self, digest: str) -> list[TextRows]:
         return self.rows.setdefault(digest, [])

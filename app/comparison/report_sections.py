@@ -15,26 +15,22 @@ from app.models.advice_words import rate
 _DIGEST = 12  # characters that tell files apart for people; the data has all of them
 
 
+BESIDE = (
+    "Variant", "KLD before", "KLD now", "Quality", "Decode before", "Decode now", "Speed now to before", "File",
+)  # fmt: skip
+
+
 def beside(pairs: Beside, first: Scorecard, second: Scorecard) -> str:
-    heads = (
-        "Variant",
-        "KLD before",
-        "KLD now",
-        "Quality",
-        "Decode before",
-        "Decode now",
-        "Speed now to before",
-        "File",
-    )
     told = "".join(f"<li>{escape(text)}</li>" for text in pairs.differences)
     when = f"{moment(first.started_at)} and {moment(second.started_at)}"
     lead = f"<p>{when}. Quality agrees where the intervals overlap.</p>"
     return section(
-        "Beside the first measurement", f"{lead}<ul>{told}</ul>{table(heads, [_paired(one) for one in pairs.pairs])}"
+        "Beside the first measurement", f"{lead}<ul>{told}</ul>{table(BESIDE, [paired(one) for one in pairs.pairs])}"
     )
 
 
-def _paired(pair: Pair) -> tuple[str, ...]:
+def paired(pair: Pair) -> tuple[str, ...]:
+    """One row, in the order of `BESIDE`."""
     quality = [one.quality if one else None for one in (pair.first, pair.second)]
     speed = [one.speed if one else None for one in (pair.first, pair.second)]
     klds = [with_interval(None if one is None else one.kld, figure) for one in quality]

@@ -14,6 +14,7 @@ from statistics import median
 from app.comparison import probes, validity
 from app.comparison.bench import Bench
 from app.comparison.forcing import TextRows, rows_from_json, rows_to_json
+from app.comparison.kept import tasks_of
 from app.comparison.measured import Found, card_of
 from app.comparison.plan import DEEP, QUALITY_SECONDS, Asked, Kind, Step, steps_of
 from app.comparison.progress import CONTROL, Measured, Progress, Raw
@@ -31,6 +32,8 @@ from app.comparison.speed import (
     measure_sustained,
 )
 from app.comparison.subjects import Subject
+from app.comparison.task_bank import make_tasks
+from app.comparison.tasks import outcome_to_json, run_tasks
 from app.core.ports import Clock
 from app.models.wishes import Wish
 from app.services.jobs import JobHandle
@@ -83,6 +86,7 @@ class ScorecardRun:
         self._tell(0.0)
         kinds: dict[Kind, Callable[[Step, Subject], Awaitable[None]]] = {
             Kind.SPEED: self._speed, Kind.ANSWERS: self._answers, Kind.QUALITY: self._quality, Kind.DEPTH: self._depth,
+            Kind.TASKS: self._tasks,
         }  # fmt: skip
         await kinds[step.kind](step, frame.subjects[step.variant])
         progress = frame.progress
@@ -147,6 +151,17 @@ class ScorecardRun:
         measured.depths = await measure_depths(frame.bench, subject.name, options, measured.samples)
         self._tell(0.4, "a minute without a break")
         measured.sustained = await measure_sustained(frame.bench, subject.name, options)
+
+    async def _tasks(self, _: Step, subject: Subject) -> None:
+        frame = self._frame
+        tasks = make_tasks(frame.asked.seed)
+        there = frame.raw.outcomes.setdefault(subject.digest, [])
+        done = {one.task_id for one in there}
+        async for outcome in run_tasks(frame.bench, subject.name, tasks, frame.asked.options, done=done):
+            there.append(outcome)
+            row = outcome_to_json(outcome)
+            await asyncio.to_thread(frame.store.append, frame.card.id, tasks_of(subject.digest), row)
+            self._tell(len(there) / len(tasks), f"task {len(there)} of {len(tasks)}")
 
     # -- parts of steps -------------------------------------------------------------------------------------------
 

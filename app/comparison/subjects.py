@@ -13,7 +13,7 @@ from app.core.ports import Backend
 from app.models.catalog import CatalogFamily, CatalogVariant, CatalogView
 from app.models.families import VariantFacts, facts_of, label_of
 from app.models.licenses import license_name
-from app.models.naming import nominal_bits, read_tag, same_model
+from app.models.naming import canonical_label, nominal_bits, read_tag, same_model
 from app.wire.model_names import parse_name
 
 _FAMILY_QAT = "qat"
@@ -85,8 +85,8 @@ class Chosen:
 def choose(asked: Asked, view: CatalogView) -> Chosen:
     """The variants on the host that has most of them. Raises `BadRequest`, `ModelNotFound`."""
     wanted = [*asked.models, *([asked.reference] if asked.reference else [])]
-    found = [_found(name, view) for name in wanted]
-    family, first = found[0]
+    family, first = _found(asked.models[0], view)
+    found = [_found(name, view, family) for name in wanted]
     variants = {variant.name: variant for _, variant in found}
     if len(asked.models) == 1:
         variants |= {one.name: one for one in family.variants if _usable(one)}
@@ -131,8 +131,9 @@ def reference_of(subjects: Sequence[Subject], wanted: str = "") -> int:
     return next((at for at, subject in enumerate(subjects) if not subject.qat), 0)
 
 
-def _found(name: str, view: CatalogView) -> tuple[CatalogFamily, CatalogVariant]:
-    found = view.find(name) or _of_title(name, view)
+def _found(name: str, view: CatalogView, family: CatalogFamily | None = None) -> tuple[CatalogFamily, CatalogVariant]:
+    """A variant by its name, a family by its title (its variant of the most bits), a quantization of `family`."""
+    found = view.find(name) or _of_title(name, view) or _of_label(name, family)
     if found is None:
         raise ModelNotFound(name)
     family, variant = found
@@ -149,6 +150,13 @@ def _of_title(name: str, view: CatalogView) -> tuple[CatalogFamily, CatalogVaria
     family = next((one for one in view.families if one.title.casefold() == wanted or one.key == wanted), None)
     ready = [variant for variant in family.variants if _usable(variant)] if family else []
     return (family, ready[0]) if family and ready else None
+
+
+def _of_label(name: str, family: CatalogFamily | None) -> tuple[CatalogFamily, CatalogVariant] | None:
+    """`q4_K_M` of a family that has one such variant."""
+    label = canonical_label(name)
+    of_label = [variant for variant in (family.variants if family else ()) if variant.label.upper() == label]
+    return (family, of_label[0]) if family and len(of_label) == 1 else None
 
 
 def _usable(variant: CatalogVariant) -> bool:

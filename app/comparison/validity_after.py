@@ -15,7 +15,9 @@ ENOUGH_TEXTS = 24
 
 
 def after(card: Scorecard, progress: Progress) -> tuple[Finding, ...]:
-    found = [_drift(card, progress), _noise(card, progress), _few_texts(card), _not_repeatable(card)]
+    noise = _noise(progress)
+    drift = _drift(card, progress) if noise is None else None  # what is busy with something else drifts anyway
+    found = [noise, drift, _few_texts(card), _not_repeatable(card)]
     for variant in card.variants:
         measured = progress.variants.get(variant.digest)
         if measured is not None and measured.samples.absurd:
@@ -48,7 +50,7 @@ def _round_ratio(measured: Measured) -> float | None:
     return median(rounds[-1]) / median(rounds[0]) if len(rounds) > 1 else None
 
 
-def _noise(card: Scorecard, progress: Progress) -> Finding | None:
+def _noise(progress: Progress) -> Finding | None:
     rounds = [one for measured in progress.variants.values() for one in measured.samples.decodes if len(one) > 1]
     spreads = [stdev(one) / fmean(one) for one in rounds]
     disturbed = sum(measured.samples.disturbed for measured in progress.variants.values())

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from app.core.errors import LoupeError
 from app.gateway.cache_routes import cache_routes
+from app.gateway.compare_routes import compare_routes
 from app.gateway.error_responses import BugBoundary, handle_http_error, handle_loupe_error
 from app.gateway.history_routes import history_routes
 from app.gateway.host_routes import host_routes
@@ -38,6 +39,7 @@ def create_routes(services: GatewayServices, lifecycle: Lifecycle | None = None)
         *v1_routes(services, lifecycle),
         *management_routes(services, lifecycle),
         *jobs_routes(services, lifecycle),
+        *compare_routes(services, lifecycle),
         *service_routes(services, lifecycle),
         *host_routes(services),
         *cache_routes(services),

@@ -9,6 +9,8 @@ from typing import Protocol
 
 from starlette.types import Scope
 
+from app.comparison.comparisons import Comparisons
+from app.comparison.pictures import Pictures
 from app.config import Settings
 from app.core.ports import Clock
 from app.services.chat import ChatService
@@ -44,6 +46,10 @@ class GatewayServices(Protocol):
     def queue(self) -> RequestQueue: ...
     @property
     def jobs(self) -> Jobs: ...
+    @property
+    def comparisons(self) -> Comparisons: ...
+    @property
+    def pictures(self) -> Pictures: ...
     @property
     def model_jobs(self) -> ModelJobs: ...
     @property

@@ -31,7 +31,7 @@ LAW: dict[str, set[str]] = {
     "host_resolution": {"core", "config", "host_urls", "backends"},
     "connection_limits": set(),
     "log_setup": {"config"},
-    "cli": {"core", "config", "instance"},
+    "cli": {"core", "config", "instance", "comparison"},
     "backends": {"core", "wire", "config"},
     "runtime": {"core", "wire", "models"},
     "services": {"core", "wire", "models"},
@@ -54,6 +54,7 @@ LAW: dict[str, set[str]] = {
 }
 # Of a permitted package, these modules alone.
 ONLY = {
+    ("cli", "comparison"): {"app.comparison.question_set", "app.comparison.report", "app.comparison.results"},
     ("runtime", "models"): {
         "app.models.gguf",
         "app.models.ggml",
