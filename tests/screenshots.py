@@ -120,6 +120,11 @@ def open_side_chats(page: Page) -> None:
     page.locator(".st-key-side-chat-panel").wait_for()
 
 
+def open_side_questions(page: Page) -> None:
+    page.locator(".st-key-side-questions button").first.click()
+    page.locator(".st-key-side-question-panel button").first.wait_for()
+
+
 # Further looks at a scene, after something was clicked.
 LOOKS: dict[str, dict[str, Callable[[Page], None]]] = {
     "chat": {
@@ -133,7 +138,9 @@ LOOKS: dict[str, dict[str, Callable[[Page], None]]] = {
     "models_refused": {"make": open_make},
     "side": {"differences": show_differences},
     "side_teacher": {"differences": show_differences},
-    "side_list": {"parameters": open_side_parameters, "chats": open_side_chats},
+    "side_list": {
+        "parameters": open_side_parameters, "chats": open_side_chats, "questions": open_side_questions,
+    },
 }  # fmt: skip
 
 

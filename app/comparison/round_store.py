@@ -34,6 +34,7 @@ class RoundNotFound(LoupeError):
 class RoundStore:
     def __init__(self, folder: Path, kept: int = KEPT) -> None:
         self._folder, self._kept = folder, kept
+        self._seen: dict[Path, tuple[tuple[int, int], Round]] = {}  # by file, as it was when it was read
 
     def write(self, round_: Round) -> None:
         """Whole or not at all. Raises `StoreError` (`DiskFull` where that is why)."""
@@ -75,14 +76,21 @@ class RoundStore:
 
     def _read(self, file: Path) -> Round | None:
         try:
+            stat = file.stat()
+            state, (known, round_) = (stat.st_mtime_ns, stat.st_size), self._seen.get(file, (None, None))
+            if round_ is not None and known == state:
+                return round_
             with file.open("rb") as opened:
                 round_ = decode(json.loads(opened.read(LARGEST)))
         except FileNotFoundError:
+            self._seen.pop(file, None)
             return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             log.warning("a comparison cannot be read", file=file.name, error=str(error))
             return None
-        return replace(round_, panes=tuple(map(_interrupted, round_.panes)))
+        round_ = replace(round_, panes=tuple(map(_interrupted, round_.panes)))
+        self._seen[file] = state, round_
+        return round_
 
 
 def _interrupted(pane: Pane) -> Pane:

@@ -70,6 +70,13 @@ def take_prompt(key: str) -> None:
     side_state().system = st.session_state[SYSTEM] = prompt.text if prompt else ""
 
 
+def take_question(question: str) -> None:
+    """A shipped question into the input."""
+    side_state().without_chat()
+    st.session_state[ASK] = question
+    st.session_state["side-questions"] = False  # close the panel
+
+
 def take_chat(key: str, *, anew: bool) -> None:
     """A past conversation: its last question with everything before it, or all of its questions anew."""
     chat_id, state = str(st.session_state[key] or ""), side_state()

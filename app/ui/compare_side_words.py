@@ -196,6 +196,22 @@ def _energy(answer: PaneAnswer, missing: str) -> Fact:
     return Fact("energy", f"{answer.joules / tokens:.2g} J/token", JOULES)
 
 
+def given(round_: Round) -> str:
+    """What all panes were given before the first question; "" for nothing."""
+    told = [f"System prompt: {' '.join(round_.system.split())[:120]}"] if round_.system.strip() else []
+    told += [f"After {vm.count(len(round_.context), 'message')} of a past chat"] if round_.context else []
+    return " · ".join(told)
+
+
+def where(round_: Round, question: int, answer: PaneAnswer) -> str:
+    """Which host answered, where not all panes had the same one."""
+    told = [pane.answers[question].answer for pane in round_.panes if question < len(pane.answers)]
+    hosts = {one.host for one in told if one.host and not one.cached}
+    if len(hosts) < 2 or not answer.answer.host or answer.answer.cached:
+        return ""
+    return f"Answered by {answer.answer.host}: speeds of different hosts tell of the hosts, too."
+
+
 def cached(answer: PaneAnswer) -> str:
     if answer.joined:
         return "shared with another pane"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -74,6 +75,29 @@ def test_a_prompt_of_the_library_and_another_reference(services: FakeServices, o
     assert all(asked["messages"][0] == {"role": "system", "content": "Be brief."} for asked in services.model.asked)  # type: ignore[index,call-overload]
     kept = services.run(services.side_by_side.get(round_of(page), "local")).round
     assert scenes.label_of(kept.panes[kept.reference].model) == "Q2_K"
+
+
+def test_a_shipped_question_goes_into_the_input(services: FakeServices, open_screen: Open) -> None:
+    page = calm(open_screen("compare", view=SIDE))
+    page.session_state["side-questions"] = True
+    page.run()
+    page.button(key="side-shipped-prose-0").click().run()
+    assert page.chat_input(key="side-ask").proto.value == services.questions()["prose"][0]
+    assert not services.model.asked and not page.exception
+
+
+def test_what_all_panes_were_given_stands_above_them(services: FakeServices, open_screen: Open) -> None:
+    told = text_of(opened(open_screen, scenes.side_teacher(services)))
+    assert "System prompt: Be brief. · After 2 messages of a past chat" in told
+
+
+def test_panes_of_different_hosts_say_so(services: FakeServices, open_screen: Open) -> None:
+    address = scenes.side(services)
+    stored = services.run(services.side_by_side.get(address.rpartition("=")[2], "local")).round
+    [answer] = stored.panes[1].answers
+    moved = replace(stored.panes[1], answers=(replace(answer, answer=replace(answer.answer, host="bench")),))
+    scenes.stored(services, stored.with_pane(1, moved))
+    assert "Answered by bench" in text_of(opened(open_screen, address))
 
 
 @pytest.mark.parametrize(("anew", "questions"), [(False, ["two?"]), (True, ["one?", "two?"])])

@@ -29,9 +29,10 @@ def draw_head(pane: Pane, name: str, choice: Choice | None, *, reference: bool) 
 
 
 def draw_answer(
-    pane: Pane, answer: PaneAnswer, other: PaneAnswer | None, reference: str, *, differences: bool, key: str
+    pane: Pane, answer: PaneAnswer, other: PaneAnswer | None, reference: str, *, differences: bool, where: str, key: str
 ) -> None:
-    """`other` is the reference pane's answer to the same question, None where there is none to compare with."""
+    """`other` is the reference pane's answer to the same question, None where there is none to compare with; `where`
+    names the host where that matters."""
     difference = compare(answer.text, other.text) if other is not None and answer.text else None
     if answer.thinking:
         st.html(thinking_html(answer.thinking))
@@ -44,7 +45,7 @@ def draw_answer(
     if answer.state is MessageState.ERROR:
         told = notices.stored(answer.answer.error_code, answer.answer.error, began=bool(answer.text))
         notices.show(told, key=f"side-{key}")
-    st.html(foot_html(pane, answer, difference, reference))
+    st.html(foot_html(pane, answer, difference, reference, where))
 
 
 def difference_html(difference: Difference | None, text: str) -> str:
@@ -62,9 +63,9 @@ def _piece(piece: Piece, *, first: bool) -> str:
     return f"<{tag}{mark}>{escape(piece.text)}</{tag}>"
 
 
-def foot_html(pane: Pane, answer: PaneAnswer, difference: Difference | None, reference: str) -> str:
+def foot_html(pane: Pane, answer: PaneAnswer, difference: Difference | None, reference: str, where: str) -> str:
     lines = [
-        words.differs(difference, reference) if difference else "", words.ended(answer), words.cached(answer),
+        words.differs(difference, reference) if difference else "", words.ended(answer), words.cached(answer), where,
         words.figures_note(pane, answer) if answer.complete else "",
     ]  # fmt: skip
     told = "".join(f'<p class="lp-quiet">{escape(line)}</p>' for line in lines if line)

@@ -29,6 +29,8 @@ Cell = tuple[int, int]
 def show(view: RoundView, known: dict[str, Choice]) -> None:
     mode = _head(view)
     notices.show_at("round", side_state().notices)
+    if given := words.given(view.round):
+        st.html(f'<p class="lp-quiet">{escape(given)}</p>')
     pens: dict[Cell, Pen] = {}
     for question, text in enumerate(view.round.questions):
         st.html(f'<div class="lp-side-ask"><div class="lp-ask">{escape(text)}</div></div>')
@@ -108,8 +110,10 @@ def _finished(round_: Round, cell: Cell, answer: PaneAnswer, *, differences: boo
     other = reference.answers[question] if question < len(reference.answers) else None
     compared = other if index != round_.reference and other is not None and other.complete else None
     name = words.short(reference, round_.panes)
-    draw_answer(pane if question == 0 else _unmeasured(pane), answer, compared, name, differences=differences,
-                key=f"{question}-{index}")  # fmt: skip
+    draw_answer(
+        pane if question == 0 else _unmeasured(pane), answer, compared, name, differences=differences,
+        where=words.where(round_, question, answer), key=f"{question}-{index}",
+    )  # fmt: skip
     if question == len(round_.questions) - 1 and answer.text:
         _keep(index, question)
 

@@ -49,6 +49,7 @@ def show(known: dict[str, Choice]) -> None:
             _reference(known)
             _prompt()
             _parameters(known)
+            _questions()
             _chats()
 
 
@@ -146,6 +147,24 @@ def _number(field: tuple[str, str, float, float, float, bool], value: Any, model
         placeholder="as all panes" if model else "the model's own", format=None if whole else "%.2f",
         on_change=actions.option_changed, args=(name, key, model),
     )  # fmt: skip
+
+
+def _questions() -> None:
+    """The shipped ones, by what they are about: one goes into the input, to be sent or changed there."""
+    with st.popover("Questions", key="side-questions", type="tertiary", on_change="rerun") as panel:
+        if not panel.open:
+            return
+        questions = access.services().questions()
+        with st.container(key="side-question-panel", gap="small"):
+            about = st.pills(
+                "About", list(questions), default=next(iter(questions), None), key="side-about", required=True,
+                label_visibility="collapsed",
+            )  # fmt: skip
+            for number, question in enumerate(questions.get(about or "", ())):
+                st.button(
+                    vm.plain(question), type="tertiary", key=f"side-shipped-{about}-{number}", width="stretch",
+                    on_click=actions.take_question, args=(question,),
+                )  # fmt: skip
 
 
 def _chats() -> None:

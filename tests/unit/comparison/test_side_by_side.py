@@ -338,6 +338,14 @@ async def test_nothing_is_taken_at_the_end(bench: Bench) -> None:
         await bench.asked("a:1", "b:1")
 
 
+async def test_a_file_that_changed_is_read_anew(bench: Bench) -> None:
+    started = await bench.asked("a:1", "b:1")
+    ended = await bench.ended(started.id)
+    assert (await bench.side.rounds("local")) == (ended,)
+    RoundStore(bench.store._folder).write(replace(ended, kept="somewhere"))
+    assert (await bench.side.rounds("local"))[0].kept == "somewhere"
+
+
 @pytest.mark.parametrize("text", ["", "{}", '{"panes": 3}', "[1]", '{"id": "x", "panes": [], "questions": 4}'])
 async def test_a_file_that_cannot_be_read_takes_nothing_else_down(text: str, bench: Bench, tmp_path: Path) -> None:
     started = await bench.asked("a:1", "b:1")
