@@ -31,6 +31,8 @@ from app.comparison.question_set import QuestionSet, shipped_sets
 from app.comparison.round_store import RoundStore
 from app.comparison.scorecard_store import ScorecardStore
 from app.comparison.side_by_side import SideBySide
+from app.comparison.teaching import Teaching
+from app.comparison.training_store import TrainingStore
 from app.comparison.vote_store import VoteStore
 from app.config import Settings, process_environment, runtime_limits
 from app.core.generation import CacheMode, GenerationRequest, Priority
@@ -82,6 +84,7 @@ class Services:
     catalog: Catalog
     starter: StarterFamily
     comparisons: Comparisons
+    teaching: Teaching
     prompts: PromptLibrary
     pictures: Pictures
     runtime: EmbeddedRuntime
@@ -107,6 +110,7 @@ class Services:
         await self.pool.start()
         await self.model_jobs.start()
         await self.comparisons.start()
+        await self.teaching.start()
         self.generations.start()
         self.backups.start()
         if self.embedded and self.settings.starter:
@@ -172,6 +176,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
     workshop = Workshop(QuantizerProcess(environment), settings.data, (settings.models_folder,), labels)
     model_jobs = ModelJobs(jobs, pool, changed, workshop, clock=clock)
     catalog = Catalog(pool, load, lambda: {**starter.making(), **model_jobs.making()}, clock)
+    needs = _comparison_needs(Way(chat, queue, pool, telemetry), jobs, catalog, clock)
     return Services(
         settings=settings,
         telemetry=telemetry,
@@ -193,7 +198,8 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
         model_jobs=model_jobs,
         catalog=catalog,
         starter=starter,
-        comparisons=_comparisons(settings, Way(chat, queue, pool, telemetry), jobs, catalog, clock),
+        comparisons=Comparisons(needs, ScorecardStore(settings.data / "compare" / "scorecards")),
+        teaching=Teaching(needs, TrainingStore(settings.data / "compare" / "training")),
         prompts=PromptLibrary([PROMPTS, *([settings.prompts] if settings.prompts else [])]),
         pictures=ChartProcess(settings.data / "charts", environment),
         runtime=EmbeddedRuntime(
@@ -213,14 +219,13 @@ def _free_memory() -> int:
     return int(psutil.virtual_memory().available)
 
 
-def _comparisons(settings: Settings, way: Way, jobs: Jobs, catalog: Catalog, clock: Clock) -> Comparisons:
+def _comparison_needs(way: Way, jobs: Jobs, catalog: Catalog, clock: Clock) -> Needs:
     def sets() -> dict[str, QuestionSet]:
         return {found.name: found for found in shipped_sets(PROMPTS / "compare")[0]}
 
-    needs = Needs(
+    return Needs(
         way=way, jobs=jobs, clock=clock, look=catalog.snapshot, sets=sets, free=_free_memory, joules=EnergyMeter().total
     )
-    return Comparisons(needs, ScorecardStore(settings.data / "compare" / "scorecards"))
 
 
 def _limits(settings: Settings) -> QueueLimits:

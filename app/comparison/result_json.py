@@ -58,6 +58,8 @@ def _read(kind: Any, told: Any) -> Any:
     if origin in (Union, UnionType):
         return _read_union(get_args(kind), told)
     if origin in (tuple, list):
+        if not isinstance(told, list):
+            raise TypeError(f"{told!r:.40} is no list")
         return origin(_read(get_args(kind)[0], item) for item in told)
     if origin is not None and issubclass(origin, Mapping):
         return {key: _read(get_args(kind)[1], item) for key, item in told.items()}

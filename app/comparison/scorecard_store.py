@@ -17,6 +17,7 @@ from app.comparison.result_json import Unreadable, from_json, to_json
 from app.comparison.results import Scorecard
 from app.core.errors import BadRequest, DiskFull, LoupeError, StoreError
 from app.core.generation import Json
+from app.services.line_file import append_lines, read_lines
 from app.services.small_file import read_small, write_small
 
 _ID = re.compile(r"[0-9a-f][0-9a-f-]{0,63}")
@@ -62,7 +63,7 @@ class ScorecardStore:
         self._append(self._of(card_id) / f"rows-{_short(digest)}.jsonl", (row,))
 
     def rows(self, card_id: str, digest: str) -> list[Json]:
-        return _lines(self._of(card_id) / f"rows-{_short(digest)}.jsonl")
+        return read_lines(self._of(card_id) / f"rows-{_short(digest)}.jsonl")
 
     def delete(self, card_id: str) -> None:
         shutil.rmtree(self._of(card_id), ignore_errors=True)
@@ -71,7 +72,7 @@ class ScorecardStore:
 
     def reference(self, key: str) -> list[Json]:
         """What is kept under a key, which says everything that the rows depend on; nothing where there is none."""
-        return _lines(self._folder / "references" / f"{_short(key)}.jsonl")
+        return read_lines(self._folder / "references" / f"{_short(key)}.jsonl")
 
     def keep_reference(self, key: str, rows: Iterable[Json]) -> None:
         file = self._folder / "references" / f"{_short(key)}.jsonl"
@@ -100,33 +101,9 @@ class ScorecardStore:
 
     def _append(self, file: Path, rows: Iterable[Json]) -> None:
         try:
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with file.open("ab") as opened:
-                if opened.tell() and not _ends_whole(file):
-                    opened.write(b"\n")
-                opened.write(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+            append_lines(file, rows)
         except OSError as error:
             raise _store_error(error) from error
-
-
-def _ends_whole(file: Path) -> bool:
-    with file.open("rb") as opened:
-        opened.seek(-1, 2)
-        return opened.read(1) == b"\n"
-
-
-def _lines(file: Path) -> list[Json]:
-    rows: list[Json] = []
-    try:
-        with file.open("rb") as opened:
-            for line in opened:
-                try:
-                    rows.append(json.loads(line))
-                except ValueError:
-                    continue  # the process ended while it was written
-    except OSError:
-        return []
-    return rows
 
 
 def _short(digest: str) -> str:

@@ -24,6 +24,7 @@ from app.gateway.ops_routes import ops_routes
 from app.gateway.queue_routes import queue_routes
 from app.gateway.repeated import RepeatedQuestions
 from app.gateway.service_routes import service_routes
+from app.gateway.training_routes import training_routes
 from app.gateway.v1_routes import v1_routes
 
 __all__ = ["Lifecycle", "create_gateway", "create_routes"]
@@ -44,6 +45,7 @@ def create_routes(services: GatewayServices, lifecycle: Lifecycle | None = None)
         *host_routes(services),
         *cache_routes(services),
         *history_routes(services),
+        *training_routes(services, lifecycle),
     ]
 
 

@@ -11,6 +11,7 @@ from starlette.types import Scope
 
 from app.comparison.comparisons import Comparisons
 from app.comparison.pictures import Pictures
+from app.comparison.teaching import Teaching
 from app.config import Settings
 from app.core.ports import Clock
 from app.services.chat import ChatService
@@ -58,6 +59,8 @@ class GatewayServices(Protocol):
     def telemetry(self) -> Telemetry: ...
     @property
     def overview(self) -> Overview: ...
+    @property
+    def teaching(self) -> Teaching: ...
 
 
 class Lifecycle:
