@@ -31,7 +31,7 @@ FAMILY = "smollm2:135m-instruct-"
 REFERENCE = f"{FAMILY}fp16"
 VARIANTS = ("q8_0", "q4_0", "q2_K")
 PLAN = Plan(8, 10)
-TRUE_TEXTS = 2  # a token's whole vocabulary is 4 MB of JSON
+TRUE_TEXTS = 1  # a token's whole vocabulary is 4 MB of JSON
 TASKS = make_tasks(1, choices=3, sums=1, instructions=1)
 PROSE = "Heavy rain drowned seventeen wandering zebras near Vladivostok"
 STANDARD = read_set(ROOT / "prompts" / "compare" / "standard.md")
@@ -127,11 +127,11 @@ def test_the_bound_is_never_above_the_whole_vocabulary_and_the_estimate_is_near_
     strip = token_rows(measured.texts, measured.reference, measured.variants["q4_0"])
     told = {(row.text_id, row.offset): row.kld for row in strip}
     both = sorted(set(full) & set(told))
-    assert len(both) >= 10
+    assert len(both) >= 5
     assert all(told[place] <= full[place] + 1e-5 for place in both)
     found = quality(measured.texts[:TRUE_TEXTS], measured.reference, measured.variants["q4_0"], ())
     true = sum(full[place] for place in both) / len(both)
-    assert 0.6 * true < found.kld_bound.value <= true and found.kld.value == pytest.approx(true, rel=0.2)
+    assert 0.6 * true < found.kld_bound.value <= true and found.kld.value == pytest.approx(true, rel=0.3)
 
 
 def test_the_runtime_tells_what_the_worker_tells(measured, truth):

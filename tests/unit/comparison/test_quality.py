@@ -144,6 +144,7 @@ def test_what_is_below_the_noise_of_the_machine_is_said():
     assert "below-noise-floor" in codes("v", rows, measured)
 
 
-def test_lost_positions_are_said_from_two_in_a_hundred():
-    rows = [replace(one, positions=one.positions[:-1]) for one in model(0.5)]
-    assert "positions-lost" in codes("v", rows, quality(TEXTS, REFERENCE, rows, ()))
+def test_lost_positions_are_said_where_they_are_many():
+    for kept, said in ((11, []), (9, ["positions-lost"])):
+        rows = [replace(one, positions=one.positions[:kept]) for one in model(0.5)]
+        assert codes("v", rows, quality(TEXTS, REFERENCE, rows, ())) == said
