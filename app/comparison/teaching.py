@@ -15,7 +15,7 @@ from app.comparison.comparisons import Needs
 from app.comparison.host_bench import HostBench
 from app.comparison.machine import environment
 from app.comparison.question_set import QuestionSet, own_set
-from app.comparison.teacher import Form, Lesson, Teacher, lessons, manifest, training_data
+from app.comparison.teacher import OPTIONS, Form, Lesson, Teacher, lessons, manifest, training_data
 from app.comparison.training_store import Teach, TrainingSet, TrainingSetNotFound, TrainingStore
 from app.core.errors import BadRequest, ModelNotFound
 from app.core.generation import Json
@@ -167,6 +167,7 @@ class Teaching:
         return Teacher(
             model=variant.name, digest=variant.digest, quantization=variant.label, license=detail.license,
             server=there.server, loupe=there.loupe, prompt_set="", made_at=0.0,
+            options={**OPTIONS, "num_predict": asked.tokens},
         )  # fmt: skip
 
     def _questions(self, asked: Teach) -> QuestionSet:

@@ -70,6 +70,7 @@ async def test_a_set_is_answered_fetched_in_both_forms_and_deleted(tmp_path: Pat
         assert shared[0]["conversations"][0] == {"from": "system", "value": "Be brief."}
         manifest = (await client.get(f"/loupe/training/{began['id']}/manifest")).json()
         assert (manifest["teacher"]["model"], manifest["teacher"]["digest"]) == (MODEL, "d" * 64)
+        assert manifest["options"]["num_predict"] == 77
         assert manifest["examples"] == 2 and manifest["left_out"] == ["own-002"]
 
         assert [one["id"] for one in (await client.get("/loupe/training")).json()["sets"]] == [began["id"]]
