@@ -190,8 +190,14 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
         backups=HistoryBackups(history, clock),
         generations=Generations(chat, history, queue, grace_seconds=settings.page_grace_seconds, clock=clock),
         side_by_side=SideBySide(
-            asker, pool, RoundStore(settings.data / "compare" / "rounds"), history.adopt, _free_memory, clock
-        ),
+            asker,
+            pool,
+            RoundStore(settings.data / "compare" / "rounds"),
+            history.adopt,
+            _free_memory,
+            clock,
+            settings.page_grace_seconds,
+        ),  # fmt: skip
         ballots=Ballots(asker, VoteStore(settings.data / "compare" / "votes.jsonl"), clock),
         questions=partial(questions_by_domain, PROMPTS / "compare"),
         jobs=jobs,

@@ -13,6 +13,7 @@ from app.core.hosts import HostAddress
 from app.services.host_room import Beside
 
 SPARE = 1 << 30  # bytes that are left to everybody else on this machine
+MOST_MODELS = 3  # that Ollama keeps loaded at once where nothing else is set, and no more were seen
 
 Wave = tuple[int, ...]
 """Indexes of panes that are asked at the same time."""
@@ -50,5 +51,6 @@ def _fit(models: Sequence[str], hosts: Hosts, free: Callable[[], int]) -> bool:
     told = hosts.beside(wanted)
     if any(room.fits for _, room in told):
         return True
-    unknown = [room for address, room in told if room.fits is None and not room.gpu and address.here]
+    few = len(wanted) <= MOST_MODELS
+    unknown = [room for address, room in told if few and room.fits is None and not room.gpu and address.here]
     return any(room.more + SPARE <= free() for room in unknown)

@@ -13,13 +13,14 @@ from app.comparison.rounds import PaneAnswer
 from app.core.conversations import Answer, MessageState
 from app.core.errors import LoupeError
 from app.core.generation import Chunk, GenerationRequest
-from app.core.hosts import HostSeats, HostStatus, LoadedModel
+from app.core.hosts import HostSeats, HostStatus
 from app.services.chat import Caller
 from app.services.host_pool import PooledLoad
 from app.services.queueing.views import QueueSnapshot
 from app.services.telemetry import Trace
 from app.services.watched_host import canonical
 
+PS_SECONDS = 2.0  # for which a finished pane waits for what its host says to have loaded
 LOOK_SECONDS = 0.2  # between two looks whether the host works on something else, too
 
 
@@ -52,6 +53,7 @@ class _Seen:
     shared: bool = False
     joules: float | None = None
     no_joules: str = NO_COUNTER
+    loads: asyncio.Task[Sequence[PooledLoad]] | None = None  # what was loaded when the first words came
 
 
 class PaneAsker:
@@ -65,6 +67,8 @@ class PaneAsker:
         trace = caller.trace
         async with self._watching(trace) as seen, aclosing(cast(Any, self._chat.ask(request, caller))) as chunks:
             async for chunk in chunks:
+                if seen.loads is None and chunk.text:
+                    seen.loads = asyncio.create_task(self._loads(), name="memory of a pane")
                 answer = taken(answer, chunk)
                 yield answer
         answer = measured(answer, trace)
@@ -76,7 +80,8 @@ class PaneAsker:
         joules, why = (None, "the host worked on something else, too") if seen.shared else (seen.joules, seen.no_joules)
         if joules is not None and not self._is_here(trace.host):
             joules, why = None, "its host is another machine"
-        yield await self._with_memory(replace(answer, joules=joules, no_joules="" if joules else why))
+        answer = replace(answer, joules=joules, no_joules="" if joules else why)
+        yield await self._with_memory(answer, seen.loads)
 
     def _warm(self, model: str) -> bool:
         return any(canonical(model) in seat.loaded for seat in self._pool.seats())
@@ -88,12 +93,14 @@ class PaneAsker:
     async def _watching(self, trace: Trace) -> AsyncGenerator[_Seen, None]:
         seen = _Seen()
         watcher = asyncio.create_task(self._watch(trace, seen), name="beside a pane")
-        before = self._energy.read()
+        before, finished = self._energy.read(), False
         try:
             yield seen
-            seen.joules = drawn(before, self._energy.read())
+            seen.joules, finished = drawn(before, self._energy.read()), True
         finally:
             watcher.cancel()
+            if seen.loads is not None and not finished:
+                seen.loads.cancel()
 
     async def _watch(self, trace: Trace, seen: _Seen) -> None:
         while True:
@@ -102,19 +109,28 @@ class PaneAsker:
                 seen.shared = True
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def _with_memory(self, answer: PaneAnswer) -> PaneAnswer:
-        """As the host reports it now. A host that does not say leaves it unknown."""
-        try:
-            loads = await self._pool.ps()
-        except LoupeError:
-            return answer
+    async def _with_memory(self, answer: PaneAnswer, then: asyncio.Task[Sequence[PooledLoad]] | None) -> PaneAnswer:
+        """As the host reported it while it wrote (`then`), or reports it now. One that does not say leaves it unknown:
+        Ollama holds the answer back while it loads another model, and by then this one may be gone."""
+        loads: Sequence[PooledLoad] = ()
+        if then is not None:
+            await asyncio.wait({then}, timeout=PS_SECONDS)
+            loads = then.result() if then.done() and not then.cancelled() else ()
         name, host = canonical(answer.answer.model), answer.answer.host
-        found: LoadedModel | None = next(
-            (load.model for load in loads if load.host == host and canonical(load.model.name) == name), None
-        )
-        if found is None:
-            return answer
-        return replace(answer, memory=found.size, vram=found.size_vram, context=found.context_length or None)
+        for told in (loads, () if loads else await self._loads()):
+            for load in told:
+                if load.host == host and canonical(load.model.name) == name:
+                    model = load.model
+                    return replace(
+                        answer, memory=model.size, vram=model.size_vram, context=model.context_length or None
+                    )
+        return answer
+
+    async def _loads(self) -> Sequence[PooledLoad]:
+        try:
+            return await self._pool.ps()
+        except LoupeError:
+            return ()
 
 
 def taken(answer: PaneAnswer, chunk: Chunk) -> PaneAnswer:

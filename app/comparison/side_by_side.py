@@ -24,6 +24,7 @@ from app.comparison.round_store import RoundStore
 from app.comparison.rounds import DEFAULTS, PaneAnswer, Round, checked
 from app.core.conversations import Answer, MessageState, StoredMessage
 from app.core.errors import BadRequest, Cancelled, Draining, LoupeError, QueueFull, StoreError
+from app.core.generation import Priority
 from app.core.ports import Clock
 from app.services.chat import Caller
 from app.services.queueing.views import Eta
@@ -64,7 +65,7 @@ class _Live:
         self.round, self.caller, self.began, self.measuring = round_, caller, began, measuring
         self.traces: dict[int, Trace] = {}
         self.turns: set[int] = set()  # panes whose turn is still to come
-        self.attached = 0
+        self.attached, self.last_attached = 0, began
         self.pulse = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
         self.settled = False
@@ -92,8 +93,9 @@ class SideBySide:
 
     def __init__(
         self, asker: PaneAsker, hosts: Hosts, store: RoundStore, adopt: Callable[..., Any], free: Callable[[], int],
-        clock: Clock,
+        clock: Clock, grace_seconds: float = 30.0,
     ) -> None:  # fmt: skip
+        self._grace = grace_seconds
         self._asker, self._hosts, self._store, self._adopt = asker, hosts, store, adopt
         self._free, self._clock = free, clock
         self._live: dict[str, _Live] = {}
@@ -184,6 +186,7 @@ class SideBySide:
             yield replace(self._view(live), running=False)
         finally:
             live.attached -= 1
+            live.last_attached = self._clock.monotonic()
 
     # Afterwards
 
@@ -313,10 +316,13 @@ class SideBySide:
         live.changed()
 
     def _caller(self, live: _Live, index: int) -> Caller:
-        """With a fresh trace. One group: the queue counts the panes of a round as one request of its page."""
+        """With a fresh trace. One group: the queue counts the panes of a round as one request of its page. What nobody
+        has looked at for the grace time lets those go first who wait in person."""
         trace = Trace(self._clock, principal=live.caller.principal, flow=live.caller.flow)
         live.traces[index] = trace
-        return replace(live.caller, group=f"round {live.round.id}", trace=trace)
+        unread = not live.attached and self._clock.monotonic() - live.last_attached > self._grace
+        priority = Priority.BATCH if unread else live.caller.priority
+        return replace(live.caller, group=f"round {live.round.id}", priority=priority, trace=trace)
 
     async def _checkpoints(self, live: _Live) -> None:
         written = live.round

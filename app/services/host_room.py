@@ -39,6 +39,7 @@ class HostRoom:
         self._sizes: dict[str, int] = {}  # of models as they were loaded here
         self._loaded: dict[str, LoadedModel] = {}
         self._fitted = 0
+        self._most = 1  # models that were seen loaded at once: hosts bound their number, too
         self._full: int | None = None
 
     def see(self, loaded: Mapping[str, LoadedModel], now: float) -> None:
@@ -49,6 +50,7 @@ class HostRoom:
         come = [name for name in loaded if name not in before]
         total = sum(model.size for model in loaded.values())
         self._fitted = max(self._fitted, total)
+        self._most = max(self._most, len(loaded))
         if gone and come:  # it made room: all of them together were too much
             tried = sum(self._sizes[name] for name in {*before, *loaded})
             self._full = min(tried, self._full or tried)
@@ -60,7 +62,7 @@ class HostRoom:
         needs = {name: self._sizes.get(name, int(size * OVERHEAD)) for name, size in sizes.items()}
         total = sum(needs.values())
         fits: bool | None = None
-        if total <= self._fitted or len(sizes) < 2:
+        if len(sizes) < 2 or (total <= self._fitted and len(sizes) <= self._most):
             fits = True
         elif self._full is not None and total >= self._full:
             fits = False

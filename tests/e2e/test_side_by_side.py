@@ -1,6 +1,6 @@
 """Side by side as people meet it: four variants of a real model in a real browser, a reload in the middle, one kept.
 
-The process is killed in the middle of a second round: what was asked is there, and goes on.
+The process is killed in the middle of a second round: what was asked is there, and goes on. At last a blind vote.
 """
 
 from __future__ import annotations
@@ -127,3 +127,17 @@ def test_four_variants_beside_each_other_a_reload_in_the_middle_and_one_kept(tmp
         expect(side.pane(0)).to_contain_text("interrupted", timeout=SECONDS)
         page.get_by_role("button", name="Ask what is missing").click()
         expect(side.figures).to_have_count(4, timeout=6 * SECONDS)
+        vote(side)
+
+
+def vote(side: SidePage) -> None:
+    """One vote by the keyboard: no name before it, both after it, and no verdict yet."""
+    page = side.page
+    side.open("/compare?view=Votes")
+    page.get_by_role("button", name="Begin to vote").click()
+    expect(page.get_by_role("button", name="A is better")).to_be_visible(timeout=4 * SECONDS)
+    shown = page.get_by_test_id("stMain").inner_text()
+    assert not [label for label in LABELS if label in shown]
+    page.keyboard.press("t")
+    expect(page.get_by_text("You called it a tie.")).to_be_visible(timeout=SECONDS)
+    expect(page.get_by_text("not separable yet")).to_be_visible(timeout=SECONDS)

@@ -43,6 +43,11 @@ def test_as_many_as_fit_into_the_free_memory() -> None:
     assert planned(Hosts(8), "a b c d e", free=2 * GIB + SPARE) == [(0, 1), (2, 3), (4,)]
 
 
+def test_no_more_models_than_a_host_keeps_loaded_unless_more_were_seen() -> None:
+    assert planned(Hosts(8), "a b c d") == [(0, 1, 2), (3,)]
+    assert planned(Hosts(8, fits=True), "a b c d") == [(0, 1, 2, 3)]
+
+
 def test_no_more_than_there_are_slots() -> None:
     assert planned(Hosts(2, fits=True), "a b c") == [(0, 1), (2,)]
 

@@ -17,16 +17,15 @@ from app.comparison.rounds import MOST_PANES, Pane, Round, Turn
 from app.comparison.side_by_side import RoundView, SideBySide
 from app.core.conversations import MessageState
 from app.core.errors import BadRequest, Draining, GenerationFailed, QueueFull
-from app.core.generation import CacheMode, Chunk, GenerationRequest, Usage
+from app.core.generation import CacheMode, Chunk, GenerationRequest, Priority, Usage
 from app.core.hosts import HostAddress, HostState, HostStatus
-from app.core.ports import SystemClock
 from app.services.chat import Caller
 from app.services.history import History
 from app.services.host_pool import PooledLoad
 from app.services.host_room import Beside
 from app.services.queueing.views import QueueSnapshot, RunningRow
 from app.services.telemetry import CacheDecision
-from tests.fakes import loaded_model
+from tests.fakes import FakeClock, loaded_model
 
 pytestmark = pytest.mark.anyio
 USAGE = Usage(900_000_000, 0, 20, 50_000_000, 10, 200_000_000)
@@ -96,13 +95,15 @@ class Machine:
 class Bench:
     def __init__(self, folder: Path, history: History) -> None:
         self.models, self.machine, self.history = Models(), Machine(), history
-        self.store = RoundStore(folder / "rounds")
+        self.store, self.clock = RoundStore(folder / "rounds"), FakeClock()
         self.side = self.again()
 
     def again(self) -> SideBySide:
         """As after a restart."""
         asker = PaneAsker(cast(Any, self.models), self.machine, self.machine, EnergyMeter(Path("/nowhere")))
-        return SideBySide(asker, self.machine, self.store, self.history.adopt, lambda: 8 << 30, SystemClock())
+        return SideBySide(
+            asker, self.machine, self.store, self.history.adopt, lambda: 8 << 30, self.clock, grace_seconds=30.0
+        )
 
     async def ended(self, round_id: str) -> Round:
         async with asyncio.timeout(10):
@@ -196,6 +197,16 @@ async def test_all_panes_are_one_group_to_the_queue(bench: Bench) -> None:
     await bench.ended(started.id)
     assert {caller.group for caller in bench.models.callers} == {f"round {started.id}"}
     assert len({caller.trace.id for caller in bench.models.callers}) == 3
+
+
+async def test_what_nobody_looks_at_lets_others_go_first(bench: Bench) -> None:
+    bench.models.gates["a:1"] = asyncio.Event()
+    started = await bench.asked("a:1", "b:1")
+    await until(lambda: bench.models.now)
+    bench.clock.advance(31)
+    bench.models.gates["a:1"].set()
+    await until(lambda: not bench.side.active(started.id))
+    assert [caller.priority for caller in bench.models.callers] == [Priority.INTERACTIVE, Priority.BATCH]
 
 
 async def test_panes_that_shared_the_machine_say_so(bench: Bench) -> None:
@@ -308,6 +319,7 @@ async def test_rounds_are_listed_deleted_and_bounded(bench: Bench, tmp_path: Pat
     bench.store = RoundStore(tmp_path / "few", kept=2)
     bench.side = bench.again()
     for question in ("one?", "two?", "three?"):
+        bench.clock.advance(1)
         await bench.ended((await bench.asked("a:1", "b:1", questions=(question,))).id)
     kept = await bench.side.rounds("local")
     assert [one.title for one in kept] == ["three?", "two?"] and not await bench.side.rounds("somebody")

@@ -134,6 +134,7 @@ def test_whether_models_fit_beside_one_another_is_known_once_it_was_seen() -> No
     assert room.beside(sizes).fits is None
     room.see(loads("a", "b"), 0.0)
     assert room.beside(sizes).fits is True and room.beside(sizes).more == 0
+    assert room.beside({"a": 1, "b": 1, "d": 1}).fits is None, "three were never seen at once, however small"
     assert room.beside({**sizes, "c": 5000}).fits is None
     room.see(loads("c", "a"), 0.0)
     assert room.beside({**sizes, "c": 5000}).fits is False, "b had to go for it"
