@@ -160,6 +160,8 @@ class Comparisons:
         job = self.job(comparison_id)
         if job is not None:
             await self._needs.jobs.cancel(job.id)
+        if self.get(comparison_id).state in UNDER_WAY:  # it had not taken its first step
+            await self._end(comparison_id, "cancelled")
         return self.get(comparison_id)
 
     async def delete(self, comparison_id: str) -> None:
@@ -182,6 +184,8 @@ class Comparisons:
         return job
 
     async def _work(self, comparison_id: str, asked: Asked, handle: JobHandle) -> None:
+        if self.get(comparison_id).state not in UNDER_WAY:  # tried again as a job
+            self._set_state(comparison_id, "running")
         try:
             turn = self._turns.setdefault(asked.host, asyncio.Lock())
             if turn.locked():

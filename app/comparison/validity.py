@@ -22,7 +22,7 @@ from app.models.quantized_size import growth, shown_model
 from app.wire.model_names import parse_name
 
 FULL_BITS = 15.5
-LIE = 0.12  # of a file's size: what a mixture of the same name may differ by
+LIE = 0.12  # of the layers' size: what a mixture of the same name may differ by
 NOMINAL_RANGE = (0.85, 1.7)  # times the nominal bits of a label, where its mixture is not known to us
 _INSTRUCT = re.compile(r"(?:^|[-_.: ])(instruct|it|chat|sft|dpo)(?=$|[-_.: ])", re.IGNORECASE)
 _BASE = re.compile(r"(?:^|[-_.: ])(base|text|pt|pretrain(?:ed)?)(?=$|[-_.: ])", re.IGNORECASE)
@@ -115,8 +115,10 @@ def _label_lies(subject: Subject) -> Finding | None:
 
 
 def _other_size(subject: Subject, label: str) -> bool:
-    """Whether a file of that label would be of another size."""
-    model = shown_model(subject.detail.info, subject.detail.tensors)
+    """Whether the layers of a file of that label would be of another size. Embeddings are left out: makers store them
+    as they like."""
+    layers = [tensor for tensor in subject.detail.tensors if tensor.name.startswith("blk.")]
+    model = shown_model(subject.detail.info, layers)
     if model is None:
         return False
     size = sum(tensor_bytes(tensor) for tensor in model.tensors)
