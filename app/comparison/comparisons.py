@@ -18,8 +18,9 @@ import structlog
 from app.comparison.advice import smaller_models
 from app.comparison.host_bench import HostBench, Way
 from app.comparison.kept import kept_asked, kept_positions, kept_progress, kept_raw
+from app.comparison.long_contexts import with_long_contexts
 from app.comparison.machine import environment, runs_here
-from app.comparison.plan import Asked
+from app.comparison.plan import DEEP, Asked
 from app.comparison.question_set import QuestionSet, own_set
 from app.comparison.result_json import to_json
 from app.comparison.results import ProbeText, Scorecard, TokenRow, VariantResult
@@ -274,7 +275,7 @@ class Comparisons:
         if name not in sets:
             known = ", ".join(sets) or "none"
             raise BadRequest(f"there is no set of questions {name[:64]!r}; there is {known}", "questions")
-        return sets[name]
+        return with_long_contexts(sets[name]) if asked.depth == DEEP else sets[name]
 
     def _address(self, host: str) -> HostAddress:
         return self._needs.way.pool.backend(host).address

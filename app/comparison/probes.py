@@ -42,7 +42,9 @@ _TEXTS, _MOST_TEXTS = 24, 32
 _SHORTEST, _LONGEST = 8, 24  # tokens of a text
 _DEEP_TEXTS, _DEEP_TOKENS, _DEEP_CONTROL = 96, 64, 8
 _CONTROL = 4
-_OVERHEAD = 5  # of a request, in tokens: prefill of a short question, grammar, transport
+_OVERHEAD = 6  # of a request, in tokens: prefill of a short question, both quotes, transport
+_SLOWER = 1.2  # a token with probabilities under a grammar, beside one of plain decoding
+_USUAL = 5  # models, the reference among them, that the time is given for
 _FEWEST_CHARACTERS = 16  # of an answer that is worth forcing
 
 
@@ -56,7 +58,8 @@ class Plan:
 
 
 def plan(speeds: Sequence[float], seconds: float, *, available: int, deep: bool = False) -> Plan:
-    """What fits into `seconds`, for models that decode `speeds` tokens a second, the reference first.
+    """What fits into `seconds`, for models that decode `speeds` tokens a second, the reference first. The time is for
+    five of them; more take longer in proportion, for each has to be measured well enough to be told from the others.
 
     Planned from speed alone, before anything is known of quality. Many short texts rather than few long ones: texts are
     what the interval counts. Deep runs have their fixed size.
@@ -64,7 +67,8 @@ def plan(speeds: Sequence[float], seconds: float, *, available: int, deep: bool 
     if deep:
         return Plan(min(_DEEP_TEXTS, available), _DEEP_TOKENS, _DEEP_CONTROL)
     usable = [speed for speed in speeds if speed > 0] or [10.0]
-    cost = sum(1 / speed for speed in usable) + _CONTROL / _TEXTS / usable[0]  # seconds a token
+    seconds *= max(1.0, len(usable) / _USUAL)
+    cost = _SLOWER * (sum(1 / speed for speed in usable) + _CONTROL / _TEXTS / usable[0])  # seconds a token
     total = min(_MOST, max(_LEAST, seconds / cost - _OVERHEAD * _TEXTS))
     tokens = round(min(_LONGEST, max(_SHORTEST, total / _TEXTS)))
     return Plan(min(available, max(_TEXTS, min(_MOST_TEXTS, int(total / tokens)))), tokens)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from app.comparison.long_contexts import DOMAIN, with_long_contexts
 from app.comparison.question_set import LONGEST, own_set, read_questions, read_set, shipped_sets
 from app.core.errors import BadRequest
 from app.services.prompt_library import PromptLibrary
@@ -121,3 +122,13 @@ def test_a_missing_file_is_named(tmp_path):
 def test_the_questions_of_a_conversation_are_a_set():
     found = own_set("chat-7", "About bees", ["How do bees sleep?", " ", "And wasps?", "How do bees sleep?"])
     assert [question.text for question in found.questions] == ["How do bees sleep?", "And wasps?"]
+
+
+def test_deep_runs_ask_about_long_texts_too_early_enough_to_be_reached():
+    standard = read_set(PROMPTS / "compare" / "standard.md")
+    deep, again = with_long_contexts(standard), with_long_contexts(standard)
+    long = [question for question in deep.questions if question.domain == DOMAIN]
+    assert len(long) == 6 and set(long) <= set(deep.questions[:96]) and len({q.text for q in long}) == 6
+    assert all(8000 < len(question.text) < 9000 and question.text.isascii() for question in long)
+    assert deep.identity == again.identity != standard.identity
+    assert [q for q in deep.questions if q.domain != DOMAIN] == list(standard.questions)
