@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -164,7 +164,7 @@ def settle(page: Page) -> None:
     page.wait_for_load_state("networkidle")
     page.evaluate("document.fonts.ready")
     page.locator('[data-testid="stMain"] [class*="st-key-"]').first.wait_for(state="attached")
-    page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')")
+    expect(page.get_by_test_id("stSkeleton")).to_have_count(0, timeout=30_000)  # not by a script: the policy forbids it
     if "/service" in page.url and "view=Cache" not in page.url:
         page.get_by_text("Up to date", exact=True).wait_for()
     page.wait_for_timeout(400)

@@ -69,7 +69,7 @@ def own_prompts(text: str) -> tuple[str, ...]:
 
 LEAST_PROMPTS = 8
 OWN_PLACEHOLDER = "Summarise this letter in two sentences: …\n\nWrite a SQL query that …"
-_SECONDS = {QUICK: 30.0, DEEP: 360.0}  # a variant, where nothing better is known
+_SECONDS, _SECONDS_A_GIB = {QUICK: 22.0, DEEP: 330.0}, {QUICK: 16.0, DEEP: 180.0}  # a variant, seen on two cores
 
 
 def measure_label(number: int) -> str:
@@ -81,10 +81,19 @@ def cannot_begin(number: int) -> str:
     return "Choose at least one variant beside the reference." if number < 2 else ""
 
 
-def how_long(depth: str, number: int, seconds: float | None = None) -> str:
+def how_long(depth: str, seconds: float) -> str:
     """What it does and how long that takes."""
-    time_told = vm.about(seconds if seconds is not None else number * _SECONDS[depth])
-    return f"{DEPTH_TOLD[depth]} {time_told.capitalize()}; it goes on when you leave, and lets chats go first."
+    time_told = vm.about(seconds).capitalize()
+    return f"{DEPTH_TOLD[depth]} {time_told}; it goes on when you leave, and lets chats go first."
+
+
+def seconds_for(depth: str, sizes: Sequence[int], before: Sequence[Scorecard]) -> float:
+    """How long variants of these sizes (bytes) will take: as the newest finished card of them did here, a variant, else
+    by their sizes. `before` are cards of the same family, the newest first."""
+    for card in before:
+        if card.depth == depth and card.state == "done" and card.seconds and card.variants:
+            return len(sizes) * card.seconds / len(card.variants)
+    return sum(_SECONDS[depth] + _SECONDS_A_GIB[depth] * size / 2**30 for size in sizes)
 
 
 def too_few_prompts(number: int) -> str:

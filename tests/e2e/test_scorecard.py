@@ -99,7 +99,7 @@ def download(page: Page, folder: Path) -> Path:
 def beyond(page: Page, app: Served) -> None:
     """It is in the list, and is deleted for good."""
     page.goto(f"{app.url}/compare")
-    page.get_by_role("button", name="Delete this scorecard").click(timeout=SECONDS)
+    page.locator("[class*=st-key-card-row-]").get_by_role("button", name="Delete").click(timeout=SECONDS)
     page.get_by_role("dialog").get_by_role("button", name="Delete scorecard").click(timeout=SECONDS)
     expect(page.get_by_text("Nothing was measured yet")).to_be_visible(timeout=SECONDS)
 

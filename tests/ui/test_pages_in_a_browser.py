@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.screenshots import served
+from tests.served import wait_for
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -113,9 +114,10 @@ def test_sixty_that_wait_are_updated_without_a_new_element_or_a_shift(page: Page
     page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     page.evaluate(WATCH_SHIFTS)
     first = rows.evaluate_all(MARK)
-    page.wait_for_function(  # ten have gone and ten have come: five seconds of updates
-        "first => Number(document.querySelector('.lp-rows[data-lp=waiting] > li').dataset.key.slice(1)) >= first + 10",
-        arg=int(first[1:]),
+    wait_for(  # ten have gone and ten have come: five seconds of updates
+        "ten that have gone",
+        lambda: int(rows.first.get_attribute("data-key")[1:]) >= int(first[1:]) + 10,  # type: ignore[index]
+        SECONDS / 1000,
     )
     seen = rows.evaluate_all(KEPT)
     assert 40 <= seen["kept"] <= 50 and seen["strange"] == 0
@@ -144,3 +146,52 @@ def test_the_live_part_rests_unseen_says_that_it_lost_the_line_and_is_used_by_ke
     row.get_by_role("button", name="Cancel").focus()
     page.keyboard.press("Enter")
     expect(row).to_have_class("lp-t lp-going", timeout=SECONDS)
+
+
+def test_pictures_are_drawn_from_our_own_host_without_evaluating_strings(page: Page, serve: Serve) -> None:
+    address = serve("card")
+    asked: list[str] = []
+    refused: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda told: refused.append(told.text) if "Content Security Policy" in told.text else None)
+    page.goto(address)
+    charts = page.locator(".lp-chart")
+    expect(charts).to_have_count(6, timeout=SECONDS)
+    for number in range(6):
+        expect(charts.nth(number).locator("svg")).to_be_visible(timeout=SECONDS)
+    assert page.locator(".lp-chart-view").first.get_attribute("aria-label")
+    origin = address[: address.index("/", len("http://"))]
+    assert [url for url in asked if not url.startswith((origin, "data:", "blob:"))] == []
+    assert refused == []
+
+
+def test_a_token_opens_both_lists_by_mouse_and_by_keyboard(page: Page, serve: Serve) -> None:
+    page.goto(serve("card"))
+    tokens = page.locator(".lp-strip .lp-token[role=button]")
+    expect(tokens).to_have_count(13, timeout=SECONDS)
+    tokens.nth(1).click()
+    lists = page.locator(".lp-strip-pair")
+    expect(lists.locator("tbody").first.locator("tr")).to_have_count(20)
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    expect(tokens.nth(3)).to_be_focused()
+    expect(lists).to_contain_text("<b>grey</b>")  # as text
+    assert lists.locator("b").count() == 0
+    assert page.locator(".lp-strip-text").inner_text().startswith("The sky looks blue because")
+
+
+def test_a_scorecard_that_is_measured_is_found_again_and_a_finished_one_follows_the_slider(
+    page: Page, serve: Serve
+) -> None:
+    page.goto(serve("card_list"))
+    page.locator(".st-key-card-open-c0ffee01").get_by_role("button").click(timeout=SECONDS)
+    sentence = page.locator(".lp-advice h2")
+    expect(sentence).to_contain_text("Run Q6_K", timeout=SECONDS)
+    page.reload()
+    expect(sentence).to_contain_text("Run Q6_K", timeout=SECONDS)
+    memory = page.get_by_role("slider", name="Memory for the model")
+    memory.focus()
+    memory.press("Home")
+    expect(sentence).not_to_contain_text("Run Q6_K", timeout=SECONDS)
+    page.go_back()
+    expect(page.locator(".st-key-card-open-c0ffee01")).to_be_visible(timeout=SECONDS)

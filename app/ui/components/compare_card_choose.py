@@ -104,7 +104,10 @@ def _questions() -> str:
 
 
 def _go(choice: Choice, picked: list[str], reference: str, depth: str, context: int, source: str) -> None:
-    number = len({*picked, reference})
+    chosen = {*picked, reference}
+    number = len(chosen)
+    before = [card for card in access.services().comparisons.list() if card.family == choice.family.title]
+    sizes = [variant.size for variant in choice.variants if variant.name in chosen]
     refusal = run_words.cannot_begin(number)
     with st.container(key="card-go", horizontal=True, gap="small", vertical_alignment="center"):
         st.button(
@@ -112,6 +115,6 @@ def _go(choice: Choice, picked: list[str], reference: str, depth: str, context: 
             on_click=card_actions.begin,
             args=(card_actions.Wanted(choice.family.key, tuple(picked), reference, depth, context, source),),
         )  # fmt: skip
-        told = refusal or run_words.how_long(depth, number)
+        told = refusal or run_words.how_long(depth, run_words.seconds_for(depth, sizes, before))
         st.html(f'<p class="lp-quiet">{escape(told)}</p>')
     notices.show_at("begin", card_state().notices)

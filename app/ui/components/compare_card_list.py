@@ -44,10 +44,11 @@ def _row(card: Scorecard, cards: Sequence[Scorecard]) -> None:
             f"<small>{escape(words.card_line(card, time.time()))}</small>"
             f"<span>{escape(words.headline(card.recommendation, card))}</span></div>"
         )
-        st.button(
+        if st.button(
             "Open", key=f"card-open-{card.id}", help=f"Open the scorecard of {vm.plain(card.family)}",
             on_click=card_actions.show_card, args=(card.id,),
-        )  # fmt: skip
+        ):  # fmt: skip
+            st.rerun()  # the whole page, of which this list is a part
         if card.state not in words.LIVE and st.button(
             "Delete", type="tertiary", key=f"card-drop-{card.id}", icon=":material/delete:",
             help="Delete this scorecard", on_click=card_actions.ask_to_delete, args=(card.id,),

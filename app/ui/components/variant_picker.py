@@ -10,6 +10,7 @@ from app.models.catalog import CatalogFamily, CatalogVariant
 from app.ui import access, actions, theme
 from app.ui import view_models as vm
 from app.ui.chat_view import ChatView
+from app.ui.state import FAMILY_PARAMETER
 
 
 def show(view: ChatView) -> None:
@@ -23,6 +24,10 @@ def show(view: ChatView) -> None:
                 st.html(f'<h3 class="lp-family">{escape(family.title)}{_context(family)}</h3>')
                 for variant in family.variants:
                     _row(view, variant)
+                if sum(variant.state == "ready" for variant in family.variants) > 1:
+                    st.page_link(
+                        "screens/compare.py", label="Compare these", query_params={FAMILY_PARAMETER: family.key}
+                    )
             if not view.catalog.families:
                 st.html('<p class="lp-quiet">No model is here yet.</p>')
 

@@ -97,3 +97,12 @@ def test_sliders_reach_from_too_little_to_all_that_the_machine_has() -> None:
 
 def test_each_use_has_its_least_speed() -> None:
     assert [card_advice.least_speed(use) for use in (Use.CHAT, Use.CODE, Use.EXTRACTION)] == [8, 20, 4]
+
+
+def test_the_time_is_that_of_the_last_one_of_its_depth_else_it_follows_from_the_sizes() -> None:
+    card = scorecards.scorecard("fp16", "q8_0", "q4_K_M", "q2_K")
+    assert run_words.seconds_for("quick", (1, 1), (card,)) == 2 * 112.4 / 4
+    small, large = (run_words.seconds_for("quick", (size,) * 2, ()) for size in (2**27, 2**33))
+    assert 40 < small < 60 and 200 < large < 400
+    assert run_words.seconds_for("deep", (2**27,), (card,)) > 300
+    assert "About 2 min" in run_words.how_long("quick", 118)
