@@ -130,6 +130,8 @@ class Comparisons:
         subjects, reference, server = await self._look(asked)
         now = self._needs.clock.now()
         there = await asyncio.to_thread(environment, self._address(asked.host), server)
+        if (budget := self._wish(asked, self._address(asked.host)).budget) < UNLIMITED:
+            there = replace(there, facts={**there.facts, "memory_budget": budget})
         card = Scorecard(
             id=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{secrets.token_hex(2)}",
             family=chosen.family, depth=asked.depth, state="running", started_at=now, environment=there,

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.comparison.results import Scorecard
-from app.core.generation import Json
-from app.models.wishes import FLOORS, Use, Wish, memory_budget
+from app.models.wishes import FLOORS, Use, Wish
 
 MIB, GIB = 2**20, 2**30
 USES = {Use.CHAT: "Chat", Use.CODE: "Code", Use.EXTRACTION: "Extraction"}
 LEAST_SPEEDS = (0, 2, 4, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100, 150)
-_FREE_GPU, _FREE, _WHOLE = "gpu_memory_free", "memory_free", "memory_total"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +38,8 @@ def choices_of(card: Scorecard) -> Choices:
 
 def machine_budget(card: Scorecard) -> int | None:
     """What a model may take on the machine of this card; None where it did not say."""
-    facts = card.environment.facts
-    free = _whole(facts, _FREE) or _whole(facts, _WHOLE)
-    if free is None:
-        return None
-    return memory_budget(free, _whole(facts, _FREE_GPU)) or None
-
-
-def _whole(facts: Mapping[str, Json], key: str) -> int | None:
-    value = facts.get(key)
-    return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0 else None
+    value = card.environment.facts.get("memory_budget")
+    return value if isinstance(value, int) and value > 0 else None
 
 
 def _steps(low: int, high: int) -> list[int]:

@@ -15,6 +15,7 @@ from app.comparison.results import (
     TokenRow,
     VariantResult,
 )
+from app.core.generation import Json
 from app.ui import view_models as vm
 from app.ui.card_numbers import plain_number
 
@@ -159,6 +160,13 @@ def quality_line(card: Scorecard) -> str:
     return vm.sentence("; ".join(parts))
 
 
+def _fact(name: str, value: Json) -> tuple[str, str]:
+    told = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+    if name == "memory_budget" and isinstance(value, int):
+        return "Memory for a model", f"{vm.size(value)} at the beginning"
+    return name.replace("_", " ").capitalize(), told
+
+
 def environment_lines(card: Scorecard) -> tuple[tuple[str, str], ...]:
     """What it was measured on and with, name and value."""
     place = card.environment
@@ -172,7 +180,7 @@ def environment_lines(card: Scorecard) -> tuple[tuple[str, str], ...]:
         ("Seed", str(card.seed)),
         ("Reference", card.reference),
     ]
-    facts = [(name.replace("_", " ").capitalize(), str(value)) for name, value in place.facts.items()]
+    facts = [_fact(name, value) for name, value in place.facts.items() if str(value) not in place.machine]
     return tuple((name, value) for name, value in [*lines, *facts] if value)
 
 

@@ -90,7 +90,7 @@ def look_closer(page: Page) -> None:
 def download(page: Page, folder: Path) -> Path:
     page.get_by_role("button", name="Report").click(timeout=SECONDS)
     with page.expect_download(timeout=2 * SECONDS) as started:
-        page.get_by_role("button", name="HTML").click(timeout=SECONDS)
+        page.get_by_role("link", name="HTML").click(timeout=SECONDS)
     target = folder / "report.html"
     started.value.save_as(target)
     return target

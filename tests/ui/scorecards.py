@@ -93,7 +93,7 @@ TEXTS = (
 )
 ENVIRONMENT = Environment(
     "0.1.0", "built-in", "Loupe runtime 0.33.0, llama.cpp b11549", "EPYC 9B14, 2 cores, 7.8 GiB, no NVIDIA GPU",
-    {"memory_free": 5_400_000_000},
+    {"memory_budget": 3_250_000_000},
 )  # fmt: skip
 ADVICE = Recommendation(
     f"{STEM}q6_K",

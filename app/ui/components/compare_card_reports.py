@@ -1,4 +1,4 @@
-"""Saving a scorecard: as a page, as data, as a table, as a few lines."""
+"""Saving a scorecard: as a page, as data, as a table, as a few lines. Links to the gateway, which makes the files."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from html import escape
 import streamlit as st
 
 from app.comparison.results import Scorecard
-from app.ui import card_reports
+
+FILES = (
+    ("HTML", "html", "One page with figures, pictures and method. It needs no network."),
+    ("JSON", "json", "Everything, with the raw rows. Can be measured again elsewhere."),
+    ("CSV", "csv", "The table, for a spreadsheet."),
+    ("Markdown", "md", "A few lines and a table, for a readme or a message."),
+)
 
 
 def show(card: Scorecard) -> None:
-    with (
-        st.popover("Report", icon=":material/download:", key="card-report"),
-        st.container(key="card-files", gap="xsmall"),
-    ):
-        for file in card_reports.files_of(card):
-            with st.container(horizontal=True, gap="small", vertical_alignment="center", key=f"file-{file.label}"):
-                st.download_button(
-                    file.label, file.make, file.name, file.mime, key=f"report-{file.label}", on_click="ignore"
-                )
-                st.html(f'<p class="lp-quiet">{escape(file.told)}</p>')
+    with st.popover("Report", icon=":material/download:", key="card-report"):
+        st.html(f'<ul class="lp-files">{"".join(_item(card, *file) for file in FILES)}</ul>')
+
+
+def _item(card: Scorecard, label: str, kind: str, told: str) -> str:
+    address = f"/loupe/comparisons/{escape(card.id, quote=True)}/report?format={kind}"
+    return f'<li><a class="lp-button" href="{address}" download>{label}</a><span>{escape(told)}</span></li>'

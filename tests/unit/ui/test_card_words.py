@@ -106,3 +106,13 @@ def test_the_time_is_that_of_the_last_one_of_its_depth_else_it_follows_from_the_
     assert 40 < small < 60 and 200 < large < 400
     assert run_words.seconds_for("deep", (2**27,), (card,)) > 300
     assert "About 2 min" in run_words.how_long("quick", 118)
+
+
+def test_what_it_was_measured_on_is_told_once() -> None:
+    card = scorecards.scorecard()
+    facts = {"cores": "2 cores", "memory_budget": 3_250_000_000, "embedded": True}
+    told = dict(words.environment_lines(replace(card, environment=replace(card.environment, facts=facts))))
+    assert told["Machine"] == card.environment.machine
+    assert "Cores" not in told  # the machine's line says it
+    assert told["Memory for a model"] == "3.03 GiB at the beginning"
+    assert told["Embedded"] == "yes"
