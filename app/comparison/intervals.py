@@ -142,7 +142,7 @@ def hazard(events: float, exposure: float) -> Estimate:
 def first_difference(clusters: Sequence[Sequence[bool]]) -> Estimate | None:
     """The median count of tokens until the likeliest token is another one, from `True` for each same one.
 
-    None without tokens. Without any difference the value is infinite and only the lower end says something.
+    None without tokens. Without any difference only the lower end is known: it is the value, and `high` is None.
     """
     exposure = sum(len(cluster) for cluster in clusters)
     if not exposure:
@@ -150,8 +150,9 @@ def first_difference(clusters: Sequence[Sequence[bool]]) -> Estimate | None:
     shrink = max(1.0, design_effect([[float(same) for same in cluster] for cluster in clusters]))
     events = sum(not same for cluster in clusters for same in cluster)
     rate = hazard(events / shrink, exposure / shrink)
-    ends = [math.log(2) / end if end else math.inf for end in (rate.value, rate.high, rate.low)]
-    return Estimate(ends[0], ends[1], ends[2], sum(1 for cluster in clusters if cluster))
+    value, low, high = (math.log(2) / end if end else None for end in (rate.value, rate.high, rate.low))
+    texts = sum(1 for cluster in clusters if cluster)
+    return Estimate(value if value is not None else low or 0.0, low, high, texts)
 
 
 @dataclass(frozen=True, slots=True)
