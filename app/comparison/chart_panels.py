@@ -22,6 +22,7 @@ from app.comparison.chart_parts import (
 from app.comparison.results import Estimate, Scorecard, Speed
 
 _ROW = 26  # pixels: height of one variant
+_OVERHANG = 20  # pixels: what is left of the last slanted name beyond its column
 _PARTS = ("weights", "copies", "kv", "state", "compute", "output")
 _WORDS = {
     "weights": "weights",
@@ -238,7 +239,9 @@ def domain_map(card: Scorecard, look: Look) -> Picture | None:
         [f"{row['label']} {row['domain']} {row['text']}" for row in rows]
     )
     height = _ROW * len(measured)
-    return picture(look, "Divergence by domain", description, height, layers, "KLD at least, in thousandths of a nat.")
+    return picture(
+        look, "Divergence by domain", description, height, layers, "KLD at least, in thousandths of a nat.", _OVERHANG
+    )
 
 
 def _thousandths(value: float) -> str:

@@ -20,6 +20,7 @@ _LETTER = 6.2  # pixels, at the size of a label
 _DOT = 7  # pixels: half the size of a point with its rim
 # Where a label may stand: to the right or not, and how far down; the first is the best.
 _AROUND = [(right, shift) for shift in (-8, 8, -16, 16, -26, 26, 0) for right in (True, False)]
+_WIDE_LETTER = 7.0  # pixels, at the size of a subtitle, in whatever font there is
 _LONGEST = 22  # letters of a label
 _LEAST_KLD = 1e-6  # where a divergence of nothing is drawn on a logarithmic axis
 
@@ -44,16 +45,24 @@ class Look:
 
 
 def picture(
-    look: Look, title: str, description: str, height: int, layers: Sequence[Picture], subtitle: str = ""
+    look: Look,
+    title: str,
+    description: str,
+    height: int,
+    layers: Sequence[Picture],
+    subtitle: str = "",
+    overhang: int = 0,
 ) -> Picture:
-    """A layered specification. `description` is what a screen reader says."""
-    heading: Picture = {"text": title, "anchor": "start", "frame": "group"}
+    """A layered specification. `description` is what a screen reader says; `overhang` are the pixels that names at the
+    right edge need beyond it."""
+    heading: Picture = {"text": title, "anchor": "start", "frame": "bounds"}
     if subtitle:
         heading["subtitle"] = _wrapped(subtitle, look.pixels)
     return {
         "$schema": _SCHEMA,
         "title": heading,
         "description": description,
+        "padding": {"left": 4, "top": 4, "bottom": 4, "right": 4 + overhang},
         "width": look.width or "container",
         "height": height,
         "autosize": {"type": "fit-x", "contains": "padding"},
@@ -67,7 +76,6 @@ def _config(look: Look) -> Picture:
     return {
         "background": colours.ground if look.ground else "transparent",
         "font": _FONT,
-        "padding": 4,
         "view": {"stroke": None},
         "title": {
             "color": colours.text,
@@ -201,8 +209,8 @@ def _cut(text: str) -> str:
 
 def _wrapped(text: str, width: int) -> list[str]:
     """Lines that fit: a title does not break by itself."""
-    room, lines = int(width / _LETTER), [""]
-    for word in text.split():
+    room, lines = int((width - 8) / _WIDE_LETTER), [""]
+    for word in text.replace(" %", "\u00a0%").split(" "):
         if lines[-1] and len(lines[-1]) + 1 + len(word) > room:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()

@@ -21,6 +21,11 @@ from app.core.generation import Json
 
 _STYLE = Path(__file__).with_name("report.css")
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; base-uri 'none'"
+_SEVERITIES = {Severity.REFUSED: "Not compared", Severity.MISLEADING: "Mind this", Severity.NOTE: "Note"}
+_AGAIN = (
+    "This file carries all figures, and the raw rows they were made of, as JSON. To measure the same again on another "
+    "machine and show both beside each other: <code>python -m app compare --rerun FILE --html BOTH.html</code>"
+)
 _METHOD = (
     "Quality: the reference answers each question greedily; that answer is forced on every variant, token by token, "
     "and the probabilities of the 20 likeliest tokens are compared at each of its tokens. KLD is an estimate from them "
@@ -52,7 +57,7 @@ def page(
         sections.depths(card),
         sections.section("Variants", sections.variants(card)),
         sections.section("Method", "".join(f"<p>{escape(text)}</p>" for text in _METHOD)),
-        sections.section("Measured on", sections.environment(card)),
+        sections.section("Measured on", f"{sections.environment(card)}<p>{_AGAIN}</p>"),
     ]
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -95,7 +100,7 @@ def _findings(card: Scorecard) -> str:
         return ""
     order = list(Severity)
     told = "".join(
-        f'<div class="finding {found.severity.value}"><strong>{escape(found.severity.value.capitalize())}.</strong> '
+        f'<div class="finding {found.severity.value}"><strong>{_SEVERITIES[found.severity]}.</strong> '
         f"{escape(found.text)} {escape(found.advice)}"
         f"{' <span class=muted>' + escape(', '.join(found.variants)) + '</span>' if found.variants else ''}</div>"
         for found in sorted(card.findings, key=lambda found: order.index(found.severity))

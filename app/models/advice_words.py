@@ -19,8 +19,15 @@ def recommended(best: Weighed, case: Case, asked: Wish, held: Held, tied: Sequen
     parts = [quality(best), _memory(best, case), speed(best)]
     sentence = f"Run {best.title}{_settings(case.wish, asked)}: it {_listed([part for part in parts if part])}"
     if tied:
-        sentence += f"; {_listed([one.title for one in tied])} cannot be told from it by these figures"
+        sentence += f"; {_listed([one.title for one in tied])} {_told_apart(tied)}"
     return f"{sentence}; {_held_back(held, case.wish, changed=case.wish != asked)}."
+
+
+def _told_apart(tied: Sequence[Weighed]) -> str:
+    """Near-lossless variants may well differ; what says nothing is by how much."""
+    if any(one.tier is Tier.NEAR_LOSSLESS for one in tied):
+        return "would be better by less than these figures can show"
+    return "cannot be told from it by these figures"
 
 
 def _held_back(held: Held, wish: Wish, *, changed: bool) -> str:
@@ -93,6 +100,8 @@ def untied(best: Weighed, tied: Sequence[Weighed]) -> list[str]:
     """More texts can tell variants apart only where divergence says which is better."""
     if not tied or best.tier is Tier.NEAR_LOSSLESS:
         return []
+    if any(one.tier is Tier.NEAR_LOSSLESS for one in tied):
+        return [f"A deep run says more surely whether {best.title} is near-lossless."]
     return [f"A deep run may tell {_listed([one.title for one in (best, *tied)])} apart."]
 
 

@@ -70,7 +70,7 @@ def test_of_the_near_lossless_the_smallest_is_taken_for_there_divergence_ranks_n
     answer = ask(30, (F16, better_on_paper, Q8))
     assert answer.variant == Q8.name
     assert set(answer.tied) == {F16.name, better_on_paper.name}
-    assert "cannot be told from it" in answer.sentence
+    assert "would be better by less than these figures can show" in answer.sentence
 
 
 def test_a_faster_one_of_the_near_lossless_wins_over_a_smaller_one():
@@ -85,6 +85,7 @@ def test_what_is_not_shown_to_be_worse_than_near_lossless_is_preferred_to_the_la
     quick = replace(Q8, kld=near(0.004, 0.2), same_top=Estimate(0.978, 0.963, 0.989))
     answer = ask(30, (F16, quick))
     assert (answer.variant, answer.tier, answer.tied) == (quick.name, Tier.VERY_CLOSE, (F16.name,))
+    assert any("whether Q8_0 is near-lossless" in sentence for sentence in answer.change)
     worse = replace(quick, same_top=Estimate(0.96, 0.945, 0.972))
     assert ask(30, (F16, worse)).variant == F16.name
 
@@ -93,6 +94,7 @@ def test_what_could_not_be_told_apart_is_a_tie_and_the_smaller_one_is_taken():
     apart = EVERY_PAIR - {frozenset((Q6.name, Q5.name))}
     answer = ask(7.5, apart=apart)
     assert (answer.variant, answer.tied) == (Q5.name, (Q6.name,))
+    assert "Q6_K cannot be told from it" in answer.sentence
     assert any("deep run" in sentence for sentence in answer.change)
     assert ask(7.5).variant == Q6.name
 
