@@ -6,6 +6,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from app.core.generation import Json
@@ -82,9 +83,9 @@ class Outage:
     reasons: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class HostSeats:
-    """What the queue must know of a host that can be used. Models by their canonical names.
+class HostSeats(NamedTuple):
+    """What the queue must know of a host that can be used. Models by their canonical names. A tuple, because every
+    request makes some.
 
     `resting`: it is used where no other one will do, for its breaker is open, or it said that it is busy, or `limited`
     (it said when to come back). `models` is None until the host has told its list. `loaded` is what it said to have

@@ -23,11 +23,10 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    def monotonic(self) -> float:
-        return time.monotonic()
+    """The functions themselves: a request looks at the clock twenty times."""
 
-    def now(self) -> float:
-        return time.time()
+    monotonic = staticmethod(time.monotonic)
+    now = staticmethod(time.time)
 
 
 class Backend(Protocol):

@@ -31,12 +31,12 @@ from app.services.telemetry import CacheDecision, Phase, Telemetry, Trace
 IDENTITY_SECONDS = 1.0  # how long a request waits to learn which model and build would answer it; then no caching
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Caller:
     """Who asks. `principal` owns cache entries, `flow` counts for fairness only; `trace` is theirs to watch.
 
-    `patience`, `from_page`, `group` and `host` are the queue's (`Ask`). `cache_mode` USE caches deterministic requests;
-    `cache_sampled` also those that are not (asked for by name).
+    Not to be changed (`Ask` says why it is not frozen). `patience`, `from_page`, `group` and `host` are the queue's.
+    `cache_mode` USE caches deterministic requests; `cache_sampled` also those that are not (asked for by name).
     """
 
     principal: str = "local"

@@ -236,7 +236,7 @@ class HostPool(HostSet):
 
     def _listed(self) -> bool:
         """Whether every host that can be used has told what it has."""
-        return all(host.models is not None for host in self._usable())
+        return not [host for host in self._hosts if host.models is None and host.usable]
 
     def _host_changed(self) -> None:
         for host in self._hosts:
@@ -249,8 +249,11 @@ class HostPool(HostSet):
         """The hosts that can be used and run the model themselves."""
         if names_cloud(model) and not self._remote:
             return []
-        having = [host for host in self._hosts if host.usable and host.has(model)]
-        return [host for host in having if self._remote or not _elsewhere(host, model)]
+        return [
+            host
+            for host in self._hosts
+            if host.usable and host.has(model) and (self._remote or not _elsewhere(host, model))
+        ]
 
     def _explain(self, model: str) -> None:
         """No host that can be used has the model: return where waiting may help, else raise why it does not."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import cast
+from typing import Any
 
 
 class Interrupted(Exception):  # noqa: N818  # no error: somebody wanted it
@@ -21,7 +21,7 @@ class Interruption:
     __slots__ = ("_before", "_fired", "_task")
 
     def __init__(self) -> None:
-        self._task: asyncio.Task[object] | None = None
+        self._task: Any = None  # an `asyncio.Task`
         self._before, self._fired = 0, False
 
     def fire(self) -> bool:
@@ -34,12 +34,13 @@ class Interruption:
         return True
 
     def __enter__(self) -> None:
-        task = self._task = cast("asyncio.Task[object]", asyncio.current_task())
+        task: Any = asyncio.current_task()
+        self._task = task
         self._before, self._fired = task.cancelling(), False
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        task, self._task = cast("asyncio.Task[object]", self._task), None
+        task, self._task = self._task, None
         if self._fired and task.uncancel() <= self._before and kind is asyncio.CancelledError:
             raise Interrupted from error

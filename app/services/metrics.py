@@ -47,26 +47,24 @@ class Seconds(Collector):
 
     def __init__(self, name: str, help_text: str, label: str, registry: CollectorRegistry) -> None:
         self._name, self._help, self._label = f"loupe_{name}", help_text, label
-        self._counts: dict[str, list[int]] = {}
-        self._sums: dict[str, float] = {}
+        self._rows: dict[str, list[float]] = {}  # how many in each bucket, and at last the sum of all
         registry.register(self)
 
     def observe(self, label: str, seconds: float) -> None:
-        counts = self._counts.get(label)
-        if counts is None:
-            counts = self._counts[label] = [0] * len(_ENDS)
-            self._sums[label] = 0.0
-        counts[bisect_left(_SECONDS, seconds)] += 1
-        self._sums[label] += seconds
+        row = self._rows.get(label)
+        if row is None:
+            row = self._rows[label] = [0.0] * (len(_ENDS) + 1)
+        row[bisect_left(_SECONDS, seconds)] += 1
+        row[-1] += seconds
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         family = HistogramMetricFamily(self._name, self._help, labels=[self._label])
-        for label, counts in self._counts.items():
-            buckets, total = [], 0
+        for label, (*counts, seconds) in self._rows.items():
+            buckets, total = [], 0.0
             for end, count in zip(_ENDS, counts, strict=True):
                 total += count
                 buckets.append((end, total))
-            family.add_metric([label], buckets, self._sums[label])
+            family.add_metric([label], buckets, seconds)
         yield family
 
 

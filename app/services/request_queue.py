@@ -89,13 +89,15 @@ class RequestQueue:
 
     def leave(self, ticket: Ticket, usage: Usage | None = None, *, finished: bool = False) -> None:
         """Take a ticket out, wherever it is, and free its slot. `finished`: the queue may learn from it."""
+        before = self._picture.change
         if ticket in self._dispatcher.running:
             self._dispatcher.stop(ticket, usage, finished=finished)
         elif self._dispatcher.drop(ticket):
             ticket.settle(Cancelled("stop"))
         else:
             return
-        self.poke()
+        if self._picture.change == before:  # else whoever owns the slot has told us that it is free
+            self.poke()
 
     def again(self, ticket: Ticket) -> None:
         """Put a running request whose host failed back to the head of the line. It is never refused for a bound."""

@@ -11,6 +11,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import NamedTuple
 
 import structlog
@@ -20,6 +21,7 @@ from app.core.ports import Clock
 from app.services.metrics import Metrics
 from app.services.queueing.views import Eta
 
+_when = itemgetter(1, 2)  # start and end of a span
 log, _lines = structlog.get_logger("loupe.requests"), logging.getLogger("loupe.requests")
 
 Attribute = str | int | float | bool
@@ -47,6 +49,9 @@ class CacheDecision(NamedTuple):
     outcome: str = "bypass"
     reason: str = ""
     age: float | None = None  # seconds since the answer was stored, for a hit
+
+
+_UNDECIDED = CacheDecision()
 
 
 class FinishedRequest(NamedTuple):
@@ -112,7 +117,7 @@ class Trace:
         self.principal, self.flow = principal, flow
         self.started_at = clock.now()
         self.model = self.endpoint = self._host = self._digest = ""
-        self.cache = CacheDecision()
+        self.cache = _UNDECIDED
         self.ttft: float | None = None
         self.usage: Usage | None = None
 
@@ -174,12 +179,13 @@ class Trace:
     @property
     def spans(self) -> tuple[Span, ...]:
         """All spans so far by start. Of shared work only what happened while this request waited."""
-        spans = list(self._spans)
+        spans = self._spans
         if self._shared is not None:
             shift = self._shared._began - self._began
             moved = [span._replace(start=span.start + shift, end=span.end + shift) for span in self._shared.spans]
-            spans += [span._replace(start=max(span.start, 0.0)) for span in moved if span.end > 0 or span.start >= 0]
-        return tuple(sorted(spans, key=lambda span: (span.start, span.end)))
+            seen = [span._replace(start=max(span.start, 0.0)) for span in moved if span.end > 0 or span.start >= 0]
+            spans = [*spans, *seen]
+        return tuple(sorted(spans, key=_when))
 
     def saw_text(self) -> None:
         """The first non-empty piece of the answer has come."""
@@ -262,9 +268,10 @@ class Telemetry:
 
     def _count(self, record: FinishedRequest) -> None:
         self._counts["finished"] += 1
-        self._counts["cancelled"] += record.status == "cancelled"
-        self._counts["failed"] += record.status not in ("ok", "cancelled")
-        self._counts["cache_hits"] += record.cache.outcome == "hit"
+        if record.status != "ok":
+            self._counts["cancelled" if record.status == "cancelled" else "failed"] += 1
+        if record.cache.outcome == "hit":
+            self._counts["cache_hits"] += 1
         metrics = self.metrics
         metrics.requests.inc(record.endpoint, record.status, record.cache.outcome)
         if not record.measured or record.usage is None:

@@ -147,9 +147,11 @@ class WatchedHost:
 
     def seats(self) -> HostSeats:
         """As the queue sees it."""
-        slots, loaded = self.backend.address.slots, frozenset(self.loaded)
-        resting = self.limited or not self.rested or self.state is HostState.BUSY
-        return HostSeats(self.name, slots, self.free_slots, resting, self.limited, self.models, loaded, self.loaded_at)
+        address, now = self.backend.address, self._clock.monotonic()
+        free, limited = max(0, address.slots - self.busy_slots), now < self.limited_until
+        resting = limited or not self.rested or now < self._busy_until
+        loaded = frozenset(self.loaded)
+        return HostSeats(address.name, address.slots, free, resting, limited, self.models, loaded, self.loaded_at)
 
     def has(self, model: str) -> bool:
         """Whether the host lists the model; a host that has not told its list yet may have it."""

@@ -52,6 +52,8 @@ class Dispatcher:
         if self._dispatching:
             self._again = True
             return
+        if not len(self._schedule.lines):
+            return
         self._dispatching = True
         try:
             while self._give_one():

@@ -66,14 +66,18 @@ class Pace:
         self._medians: dict[tuple[str, str, str], float | None] = {}
         self._drawn: dict[tuple[int, int | None], list[float]] = {}
         self._chars: deque[float] = deque(maxlen=KEPT)
-        self.prefill: float | None = None
-        """Seconds a prompt token takes, over all hosts and models; None until measured."""
+        self._last_prefill: deque[float] = deque()
         self.usual = (0.0, 0.0)
         """Tokens of the prompt and of the answer that requests have on average, the newest counting most."""
 
     @property
     def known(self) -> bool:
         return bool(self._speeds)
+
+    @property
+    def prefill(self) -> float | None:
+        """Seconds a prompt token takes, where one was read last; None until measured."""
+        return median(self._last_prefill) if self._last_prefill else None
 
     def prompt_tokens(self, chars: int) -> int:
         """How many tokens so many characters make, about."""
@@ -97,7 +101,7 @@ class Pace:
             prefill += load  # looking the loaded model up is part of every request
         if usage.prompt_tokens:
             speeds.prefill.append(prefill / usage.prompt_tokens)
-            self.prefill = median(speeds.prefill)
+            self._last_prefill = speeds.prefill
             if ticket.ask.prompt_chars > 200:
                 self._chars.append(ticket.ask.prompt_chars / max(1.0, usage.prompt_tokens - TEMPLATE_TOKENS))
         speeds.decode.append(decode / usage.output_tokens)

@@ -68,6 +68,8 @@ class Place:
         """What the host says to have loaded, having been asked at `asked`. While it loads a model, it does not name
         that one yet, and may still name what has to go: whose requests run, or have ended well since, is there."""
         self.room = max(self.room, len(loaded))
+        if not running and len(loaded) == len(self.resident) and loaded.issuperset(self.resident):
+            return  # as it was believed
         if asked > self.loaded_at:
             there = [model for model in self.resident if model in loaded or self.served_at.get(model, asked) > asked]
             self.resident = sorted(loaded.difference(there)) + there

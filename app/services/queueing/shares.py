@@ -49,7 +49,7 @@ class Shares(Generic[Key]):
 
     def advance(self, wanting: Iterable[Key]) -> None:
         """Work is given away now, and these want some."""
-        self.floor = max(self.floor, min((self.of(key) for key in wanting), default=self.floor))
+        self.floor = max(self.floor, min([self._counters.get(key, self.floor) for key in wanting], default=self.floor))
 
     def forget(self, key: Key) -> None:
         """It wants nothing more. A counter above the floor is a debt and is remembered, within bounds."""
