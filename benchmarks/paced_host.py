@@ -13,6 +13,7 @@ import functools
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -22,6 +23,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 USUAL = "bench:r0-n1 bench:r0-n128 bench:r200-n128 bench:r200-n500"
 MODELS = (os.environ.get("PACED_HOST_MODELS") or USUAL).split()  # what it lists
+SLOTS = int(os.environ.get("PACED_HOST_SLOTS") or 0)  # streams at a time, first come, first served; 0: all at once
 NAME = re.compile(r"bench:r(?P<rate>\d+)-n(?P<tokens>\d+)")
 STAMP = "2026-01-01T00:00:00Z"
 DETAILS = {
@@ -109,8 +111,15 @@ async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         await _begin(send, b"application/json; charset=utf-8")
         await send({"type": "http.response.body", "body": _gathered(found[0], int(found["tokens"]), scope["path"])})
         return
-    await _begin(send, b"application/x-ndjson")
-    await _stream(send, _lines(found[0], int(found["tokens"]), scope["path"]), int(found["rate"]))
+    async with _turn():
+        await _begin(send, b"application/x-ndjson")
+        await _stream(send, _lines(found[0], int(found["tokens"]), scope["path"]), int(found["rate"]))
+
+
+@functools.cache
+def _turn() -> asyncio.Semaphore:
+    """One for the process: asyncio's is fair."""
+    return asyncio.Semaphore(SLOTS or sys.maxsize)
 
 
 async def _begin(send: Send, kind: bytes, status: int = 200) -> None:

@@ -106,11 +106,14 @@ def scratch() -> Iterator[Path]:
 
 
 @contextmanager
-def paced_host(folder: Path, *models: str) -> Iterator[Subject]:
-    """The host that costs almost nothing; it lists `models`, or its usual ones."""
+def paced_host(folder: Path, *models: str, slots: int = 0) -> Iterator[Subject]:
+    """The host that costs almost nothing; it lists `models`, or its usual ones, and streams `slots` at a time, first
+    come, first served (0: all at once)."""
     port = free_port()
     words = ["-m", "uvicorn", "benchmarks.paced_host:app", "--port", str(port), "--no-access-log"]
-    with running(words, {"PACED_HOST_MODELS": " ".join(models)}, port, folder / "host.log") as host:
+    with running(
+        words, {"PACED_HOST_MODELS": " ".join(models), "PACED_HOST_SLOTS": str(slots)}, port, folder / "host.log"
+    ) as host:
         host.wait("/api/version")
         yield host
 
