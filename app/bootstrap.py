@@ -170,7 +170,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
         found = (await catalog.snapshot()).find(model)
         return [variant.label for variant in found[0].variants if host in variant.hosts] if found else []
 
-    asker = PaneAsker(chat, queue, pool, EnergyMeter())
+    asker = PaneAsker(chat, pool, EnergyMeter())
     environment = process_environment()
     starter = StarterFamily(StarterProcess(settings.models_folder, settings.data, environment), jobs, changed)
     workshop = Workshop(QuantizerProcess(environment), settings.data, (settings.models_folder,), labels)

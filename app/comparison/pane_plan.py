@@ -25,6 +25,10 @@ class Hosts(Protocol):
     @property
     def slots(self) -> int: ...
 
+    async def resolve(self, model: str) -> object:
+        """Makes sure that the hosts have told what they have."""
+        ...
+
     def beside(self, models: Collection[str]) -> Sequence[tuple[HostAddress, Beside]]: ...
 
 

@@ -16,24 +16,17 @@ from app.core.generation import Chunk, GenerationRequest
 from app.core.hosts import HostSeats, HostStatus
 from app.services.chat import Caller
 from app.services.host_pool import PooledLoad
-from app.services.queueing.views import QueueSnapshot
 from app.services.telemetry import Trace
 from app.services.watched_host import canonical
 
 PS_SECONDS = 2.0  # for which a finished pane waits for what its host says to have loaded
-LOOK_SECONDS = 0.2  # between two looks whether the host works on something else, too
+LOOK_SECONDS = 0.1  # between two looks whether the host works on something else, too, while no piece comes
 
 
 class Asks(Protocol):
     """The part of `ChatService` that is used."""
 
     def ask(self, request: GenerationRequest, caller: Caller) -> AsyncIterator[Chunk]: ...
-
-
-class Watched(Protocol):
-    """The part of the queue that is used."""
-
-    def snapshot(self) -> QueueSnapshot: ...
 
 
 class Loads(Protocol):
@@ -57,8 +50,8 @@ class _Seen:
 
 
 class PaneAsker:
-    def __init__(self, chat: Asks, queue: Watched, pool: Loads, energy: EnergyMeter) -> None:
-        self._chat, self._queue, self._pool, self._energy = chat, queue, pool, energy
+    def __init__(self, chat: Asks, pool: Loads, energy: EnergyMeter) -> None:
+        self._chat, self._pool, self._energy = chat, pool, energy
 
     async def ask(self, request: GenerationRequest, caller: Caller) -> AsyncGenerator[PaneAnswer, None]:
         """The answer as it grows; the last one is complete. Raises `LoupeError`s."""
@@ -67,6 +60,7 @@ class PaneAsker:
         trace = caller.trace
         async with self._watching(trace) as seen, aclosing(cast(Any, self._chat.ask(request, caller))) as chunks:
             async for chunk in chunks:
+                seen.shared = seen.shared or self._crowded(trace.host)
                 if seen.loads is None and chunk.text:
                     seen.loads = asyncio.create_task(self._loads(), name="memory of a pane")
                 answer = taken(answer, chunk)
@@ -103,11 +97,13 @@ class PaneAsker:
                 seen.loads.cancel()
 
     async def _watch(self, trace: Trace, seen: _Seen) -> None:
-        while True:
-            host = trace.host
-            if host and sum(row.host == host for row in self._queue.snapshot().running) > 1:
-                seen.shared = True
+        while not seen.shared:
             await asyncio.sleep(LOOK_SECONDS)
+            seen.shared = self._crowded(trace.host)
+
+    def _crowded(self, host: str) -> bool:
+        """Whether another request has a slot there, too."""
+        return any(status.busy_slots > 1 for status in self._pool.statuses() if status.address.name == host)
 
     async def _with_memory(self, answer: PaneAnswer, then: asyncio.Task[Sequence[PooledLoad]] | None) -> PaneAnswer:
         """As the host reported it while it wrote (`then`), or reports it now. One that does not say leaves it unknown:

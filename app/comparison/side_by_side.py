@@ -243,6 +243,8 @@ class SideBySide:
             models = [pane.model for pane in live.round.panes]
             live.turns = set(range(len(models)))
             apart = live.measuring or live.round.apart
+            if not apart:
+                await self._look(models)
             for wave in waves(models, self._hosts, self._free, apart=apart):
                 await asyncio.gather(*(self._pane(live, index) for index in wave))
         except asyncio.CancelledError:
@@ -260,6 +262,12 @@ class SideBySide:
             self._live.pop(live.round.id, None)
             live.settled = True
             live.changed()
+
+    async def _look(self, models: list[str]) -> None:
+        """What cannot be found is told by its pane."""
+        for model in dict.fromkeys(models):
+            with contextlib.suppress(LoupeError):
+                await self._hosts.resolve(model)
 
     async def _pane(self, live: _Live, index: int) -> None:
         """All that the pane is still to answer, one question after the other; an error ends it, not the others."""

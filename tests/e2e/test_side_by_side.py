@@ -135,7 +135,7 @@ def vote(side: SidePage) -> None:
     page = side.page
     side.open("/compare?view=Votes")
     page.get_by_role("button", name="Begin to vote").click()
-    expect(page.get_by_role("button", name="A is better")).to_be_visible(timeout=4 * SECONDS)
+    expect(page.get_by_role("button", name="B is better")).to_be_visible(timeout=4 * SECONDS)
     shown = page.get_by_test_id("stMain").inner_text()
     assert not [label for label in LABELS if label in shown]
     page.keyboard.press("t")

@@ -140,6 +140,9 @@ class FakePool:
     def seats(self) -> tuple[HostSeats, ...]:
         return ()
 
+    async def resolve(self, model: str) -> None:
+        return None
+
     def beside(self, models: Collection[str]) -> tuple[tuple[HostAddress, Beside], ...]:
         return ((EMBEDDED, Beside(True, 0)),)
 
@@ -326,7 +329,7 @@ class FakeServices:
         self.history = History(f"sqlite:///{folder}/history.db")
         self.backups = HistoryBackups(self.history, SystemClock())
         self.generations = Generations(self.model, self.history, self.queue)  # type: ignore[arg-type]
-        asker = PaneAsker(self.model, self.queue, self.pool, EnergyMeter(folder / "nowhere"))
+        asker = PaneAsker(self.model, self.pool, EnergyMeter(folder / "nowhere"))
         rounds = RoundStore(folder / "rounds")
         self.side_by_side = SideBySide(asker, self.pool, rounds, self.history.adopt, lambda: 8 << 30, SystemClock())
         self.ballots = Ballots(asker, VoteStore(folder / "votes.jsonl"), SystemClock(), random.Random(5))

@@ -195,3 +195,37 @@ def test_a_scorecard_that_is_measured_is_found_again_and_a_finished_one_follows_
     expect(sentence).not_to_contain_text("Run Q6_K", timeout=SECONDS)
     page.go_back()
     expect(page.locator(".st-key-card-open-c0ffee01")).to_be_visible(timeout=SECONDS)
+
+
+def test_a_running_round_is_found_again_after_a_reload_and_stops(page: Page, serve: Serve) -> None:
+    page.goto(serve("side_running"))
+    panes = page.locator('[class*="st-key-side-pane-0-"]')
+    expect(panes.nth(2)).to_contain_text("It is famous for its mus", timeout=SECONDS)
+    page.reload()
+    expect(panes.nth(2)).to_contain_text("It is famous for its mus", timeout=SECONDS)
+    expect(panes.nth(3)).to_contain_text("loading Q2_K")
+    expect(panes.nth(4)).to_contain_text("waits for its turn")
+    page.keyboard.press("Escape")
+    expect(panes.nth(2)).to_contain_text("stopped", timeout=SECONDS)
+    expect(page.get_by_role("button", name="Ask what is missing")).to_be_visible(timeout=SECONDS)
+
+
+def test_panes_ask_no_other_machine_whatever_a_model_wrote(page: Page, serve: Serve) -> None:
+    page.goto(serve("side_hostile"))
+    expect(page.locator('[class*="st-key-answer-side-"]')).to_have_count(2, timeout=SECONDS)
+    page.get_by_text("Differences", exact=True).click()
+    expect(page.locator(".lp-diff")).to_have_count(2, timeout=SECONDS)
+    assert page.locator("[data-testid=stMain] img").count() == 0
+
+
+def test_a_variant_is_voted_on_by_keyboard_and_a_reload_shows_the_same_answers(page: Page, serve: Serve) -> None:
+    page.goto(serve("votes"))
+    answers = page.locator('[class*="st-key-answer-vote-"]')
+    expect(answers).to_have_count(2, timeout=SECONDS)
+    before = answers.all_inner_texts()
+    page.reload()
+    expect(answers).to_have_count(2, timeout=SECONDS)
+    assert answers.all_inner_texts() == before
+    expect(page.get_by_role("button", name="B is better")).to_be_visible(timeout=SECONDS)
+    page.keyboard.press("b")
+    expect(page.get_by_text("You preferred")).to_be_visible(timeout=SECONDS)

@@ -21,7 +21,6 @@ from app.core.errors import BadRequest, Draining, GenerationFailed, StoreError
 from app.core.generation import Chunk, GenerationRequest, Priority, Usage
 from app.core.ports import SystemClock
 from app.services.chat import Caller
-from app.services.queueing.views import QueueSnapshot
 
 pytestmark = pytest.mark.anyio
 QUESTIONS = tuple(f"question {number}?" for number in range(6))
@@ -49,9 +48,6 @@ class Models:
 
 
 class Idle:
-    def snapshot(self) -> QueueSnapshot:
-        return QueueSnapshot()
-
     def seats(self) -> tuple[Any, ...]:
         return ()
 
@@ -70,7 +66,7 @@ class NoMeter:
 class Bench:
     def __init__(self, folder: Path) -> None:
         self.models, self.store = Models(), VoteStore(folder / "votes.jsonl")
-        asker = PaneAsker(cast(Any, self.models), Idle(), Idle(), cast(Any, NoMeter()))
+        asker = PaneAsker(cast(Any, self.models), Idle(), cast(Any, NoMeter()))
         self.ballots = Ballots(asker, self.store, SystemClock(), random.Random(5))
 
     async def open(self, *models: str, questions: tuple[str, ...] = QUESTIONS) -> Poll:

@@ -19,6 +19,9 @@ class Hosts:
         self.slots, self._address, self._each = slots, address, each
         self._fits, self._gpu = known.get("fits"), bool(known.get("gpu"))
 
+    async def resolve(self, model: str) -> None:
+        raise NotImplementedError
+
     def beside(self, models: Collection[str]) -> list[tuple[HostAddress, Beside]]:
         return [(self._address, Beside(self._fits, self._each * len(models), self._gpu))]
 

@@ -23,7 +23,6 @@ from app.services.chat import Caller
 from app.services.history import History
 from app.services.host_pool import PooledLoad
 from app.services.host_room import Beside
-from app.services.queueing.views import QueueSnapshot, RunningRow
 from app.services.telemetry import CacheDecision
 from tests.fakes import FakeClock, loaded_model
 
@@ -68,25 +67,26 @@ class Models:
 
 
 class Machine:
-    """A host with slots; `rows` is what its queue says to be running."""
+    """A host with slots, of which `busy` are taken."""
 
     def __init__(self, slots: int = 1) -> None:
         self.slots = slots
         self.fits = True
-        self.rows: tuple[RunningRow, ...] = ()
+        self.busy = 1
+        self.looked = False  # the lists of a host that was just found are not there yet
         self.address = HostAddress("one", "http://127.0.0.1:1", slots)
 
-    def beside(self, models: Any) -> list[tuple[HostAddress, Beside]]:
-        return [(self.address, Beside(self.fits, 0))]
+    async def resolve(self, model: str) -> None:
+        self.looked = True
 
-    def snapshot(self) -> QueueSnapshot:
-        return QueueSnapshot(running=self.rows)
+    def beside(self, models: Any) -> list[tuple[HostAddress, Beside]]:
+        return [(self.address, Beside(self.fits, 0))] if self.looked else []
 
     def seats(self) -> tuple[Any, ...]:
         return ()
 
     def statuses(self) -> tuple[HostStatus, ...]:
-        return (HostStatus(self.address, HostState.HEALTHY),)
+        return (HostStatus(self.address, HostState.HEALTHY, busy_slots=self.busy),)
 
     async def ps(self) -> tuple[PooledLoad, ...]:
         return (PooledLoad(loaded_model("a:1"), "one"),)
@@ -100,7 +100,7 @@ class Bench:
 
     def again(self) -> SideBySide:
         """As after a restart."""
-        asker = PaneAsker(cast(Any, self.models), self.machine, self.machine, EnergyMeter(Path("/nowhere")))
+        asker = PaneAsker(cast(Any, self.models), self.machine, EnergyMeter(Path("/nowhere")))
         return SideBySide(
             asker, self.machine, self.store, self.history.adopt, lambda: 8 << 30, self.clock, grace_seconds=30.0
         )
@@ -210,13 +210,8 @@ async def test_what_nobody_looks_at_lets_others_go_first(bench: Bench) -> None:
 
 
 async def test_panes_that_shared_the_machine_say_so(bench: Bench) -> None:
-    row = RunningRow("x", "f", "local", "m", cast(Any, "interactive"), "one", "decode", 0.1, 3)
-    bench.machine.rows = (row, replace(row, id="y"))
-    bench.models.gates["a:1"] = asyncio.Event()
+    bench.machine.busy = 2
     started = await bench.asked("a:1", "b:1")
-    await until(lambda: bench.models.now)
-    await asyncio.sleep(0)
-    bench.models.gates["a:1"].set()
     ended = await bench.ended(started.id)
     assert ended.panes[0].answers[0].shared
     assert "something else" in ended.panes[0].answers[0].no_joules
