@@ -29,7 +29,8 @@ class CatalogVariant:
     """One quantization. `size` in bytes, `bpw` true bits per weight (None where the host lists no tensors).
 
     `state` is ready, making or waiting (to be made); `progress` 0..1 while it is being made. `defaults` are the model's
-    own parameters. `conflict`: another host has other content under this name.
+    own parameters. `conflict`: another host has other content under this name. `types` is the share of the weights by
+    storage format, the commonest first.
     """
 
     name: str
@@ -47,6 +48,7 @@ class CatalogVariant:
     remote: bool = False
     defaults: Mapping[str, Json] = field(default_factory=dict)
     capabilities: tuple[str, ...] = ()
+    types: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def host(self) -> str:
@@ -234,6 +236,7 @@ class Catalog:
             digest=variant.digest,
             size=variant.size,
             bpw=variant.bits_per_weight,
+            types=variant.types,
             aliases=variant.aliases,
             hosts=tuple(dict.fromkeys(host for _, host in rows)),
             loaded=gathered.loaded.get(variant.digest),

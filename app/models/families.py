@@ -22,6 +22,7 @@ _KINDS = re.compile(
     r"|(?P<lora>lora)|(?P<pruned>prun|reap(?![a-z])|minitron)|(?P<merged>merged?(?![a-z])|slerp|dare[-_]ties))",
     re.IGNORECASE,
 )
+OTHER_WEIGHTS = (*_KINDS.groupindex, "adapter")  # every `Family.kind` but ""
 _REPOSITORY_ENDING = re.compile(r"[-_.](?:gguf|mlx)$", re.IGNORECASE)
 
 

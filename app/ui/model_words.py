@@ -7,7 +7,7 @@ called a guess where it is one.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.models.catalog import CatalogFamily, CatalogVariant
@@ -20,6 +20,32 @@ HUGGING_FACE = ("hf.co", "huggingface.co")
 OLLAMA = "registry.ollama.ai"
 _COMMAND = re.compile(r"^\s*(?:\$\s*)?ollama\s+(?:pull|run)\s+", re.IGNORECASE)
 _PAGE = re.compile(r"^\s*https?://(?:www\.)?(?:ollama\.com/(?:library/)?|(?=hf\.co/|huggingface\.co/))", re.IGNORECASE)
+
+
+# Weights that are others, not only stored otherwise, and what that means for whoever compares them.
+KINDS = {
+    "qat": "trained for quantization",
+    "distilled": "distilled: a smaller model taught by a larger one",
+    "pruned": "pruned: parts of it were taken out",
+    "merged": "merged from several models",
+    "abliterated": "abliterated: its refusals were taken out",
+    "uncensored": "trained not to refuse",
+    "lora": "with an adapter merged in",
+    "adapter": "an adapter, no model by itself",
+}
+
+
+def other_weights(kind: str) -> str:
+    """A sentence about a family whose weights are others than its name says; "" for a plain one."""
+    if not kind:
+        return ""
+    told = KINDS.get(kind, kind)
+    return f"{told[:1].upper()}{told[1:]}. Its weights are others: it is no quantization of the plain model."
+
+
+def formats(types: Mapping[str, float]) -> str:
+    """What a label stands for: the share of the weights in each storage format, what is below 1 % left out."""
+    return ", ".join(f"{kind} {100 * share:.0f} %" for kind, share in types.items() if share >= 0.01)
 
 
 @dataclass(frozen=True, slots=True)

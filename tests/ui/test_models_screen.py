@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from streamlit.testing.v1 import AppTest
 
@@ -30,6 +31,17 @@ def test_families_and_variants_with_size_bits_and_state(services: FakeServices, 
         "loaded, 327 MiB",
     ):
         assert expected in words
+
+
+def test_weights_that_are_others_say_so_and_a_label_what_it_stands_for(
+    services: FakeServices, open_screen: Open
+) -> None:
+    family = replace(smollm2(q4_K_M={"types": {"Q5_0": 0.66, "Q8_0": 0.339, "F32": 0.001}}), kind="pruned")
+    services.catalog.view = CatalogView((family, qwen()), services.pool.hosts)
+    page = calm(open_screen("models"))
+    assert text_of(page).count("it is no quantization of the plain model") == 1
+    assert "Pruned: parts of it were taken out." in text_of(page)
+    assert 'title="Q5_0 66 %, Q8_0 34 %"' in html_of(page)
 
 
 def test_the_starter_family_says_where_its_reference_comes_from(open_screen: Open) -> None:

@@ -11,6 +11,7 @@ import streamlit as st
 from app.core.errors import LoupeError
 from app.models.catalog import CatalogFamily, CatalogVariant, CatalogView
 from app.ui import access, bridge, model_actions, notices, theme
+from app.ui import model_words as words
 from app.ui import view_models as vm
 from app.ui.components import second_variant
 from app.ui.components.glossary import explained
@@ -45,7 +46,7 @@ def _family(family: CatalogFamily, *, several_hosts: bool) -> None:
     facts += [vm.count(family.context_length, "token") + " of context"] if family.context_length else []
     facts.append(vm.count(len(family.variants), "variant"))
     line = "\u00a0· ".join(fact.replace(" ", "\u00a0") for fact in facts)  # a narrow line breaks between facts only
-    told = f"<p>{escape(family.provenance)}</p>" if family.provenance else ""
+    told = "".join(f"<p>{escape(text)}</p>" for text in (words.other_weights(family.kind), family.provenance) if text)
     with st.container(key=f"family-{family.key}", gap=None):
         with st.container(
             key=f"head-{family.key}", horizontal=True, gap="xsmall", vertical_alignment="top", wrap=False
@@ -109,7 +110,7 @@ def _facts(variant: CatalogVariant, *, pending: str, host: bool) -> str:
     where = f"<span class='lp-where'>{escape(', '.join(variant.hosts))}</span>" if host else ""
     return (
         f'<div class="lp-row{" lp-hosts" if host else ""}"><i style="background:{colour}"></i>'
-        f"<b>{escape(variant.label)}</b>{also}"
+        f'<b title="{escape(words.formats(variant.types))}">{escape(variant.label)}</b>{also}'
         f'<span class="lp-num">{vm.size(variant.size or None)}</span>'
         f'<span class="lp-num">{explained(vm.bits(variant.bpw), "bpw")}</span>{_state(variant, pending)}{where}</div>'
     )
@@ -120,9 +121,9 @@ def _state(variant: CatalogVariant, pending: str) -> str:
         return f'<span class="lp-state lp-busy">{pending}ing…</span>'
     if variant.state == "making":
         done = 100 * (variant.progress or 0)
-        words = "being made" + (f", {vm.percent(variant.progress)}" if variant.progress else "")
+        made = "being made" + (f", {vm.percent(variant.progress)}" if variant.progress else "")
         return (
-            f'<span class="lp-state lp-busy">{words}<i class="lp-progress"><i style="width:{done:.1f}%"></i></i></span>'
+            f'<span class="lp-state lp-busy">{made}<i class="lp-progress"><i style="width:{done:.1f}%"></i></i></span>'
         )
     if variant.state == "waiting":
         return '<span class="lp-state">to be made</span>'

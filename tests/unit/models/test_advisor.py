@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from app.core.measures import Estimate, MemoryPoint, Tier
 from app.models.advisor import FLOORS, UNLIMITED, Candidate, Use, Wish, advise, memory_budget
 from app.models.candidates import need, weigh
-from app.models.published_ladders import QUALITIES, SPEEDS, decode_ratio, typical_quality, typical_speed
+from app.models.published_ladders import QUALITIES, SPEEDS, WEIGHTS, decode_ratio, typical_quality, typical_speed
 from app.models.tiers import measured_tier, rank, tier_of
 from benchmarks import advice
 
@@ -342,6 +342,11 @@ def test_the_published_tables_are_whole():
     ]
     for row in QUALITIES:
         assert row.kld > 0 and (row.kld < 0.001) == (row.label == "F16")
+
+
+def test_the_published_bits_are_those_of_the_published_sizes():
+    for row in SPEEDS:
+        assert row.gib * GIB * 8 / WEIGHTS == pytest.approx(row.bits, rel=0.01)
 
 
 def test_a_label_that_is_not_published_goes_by_its_neighbour():

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from app.models.catalog import CatalogFamily, CatalogVariant
+from app.models.families import OTHER_WEIGHTS
 from app.services.jobs import JobState, JobView
 from app.ui import model_words as words
 
@@ -171,3 +172,15 @@ def test_every_suggestion_is_a_tag_that_names_its_quantization() -> None:
     for suggestion in words.SUGGESTIONS:
         assert words.reference_tag(suggestion.tag).endswith("-fp16")
         assert suggestion.size > 0 and suggestion.why
+
+
+def test_every_kind_of_other_weights_has_its_words():
+    assert set(OTHER_WEIGHTS) == set(words.KINDS)
+    for kind in OTHER_WEIGHTS:
+        assert words.other_weights(kind).endswith("no quantization of the plain model.")
+    assert words.other_weights("") == ""
+
+
+def test_a_label_is_told_by_its_formats_without_the_crumbs():
+    assert words.formats({"Q4_K": 0.8, "Q6_K": 0.195, "F32": 0.005}) == "Q4_K 80 %, Q6_K 20 %"
+    assert words.formats({}) == ""
