@@ -21,6 +21,7 @@ from app.gateway.management_routes import management_routes
 from app.gateway.needs import GatewayServices, Lifecycle
 from app.gateway.ollama_routes import ollama_routes
 from app.gateway.ops_routes import ops_routes
+from app.gateway.picture_routes import picture_routes
 from app.gateway.queue_routes import queue_routes
 from app.gateway.repeated import RepeatedQuestions
 from app.gateway.service_routes import service_routes
@@ -45,6 +46,7 @@ def create_routes(services: GatewayServices, lifecycle: Lifecycle | None = None)
         *host_routes(services),
         *cache_routes(services),
         *history_routes(services),
+        *picture_routes(services),
         *training_routes(services, lifecycle),
     ]
 
