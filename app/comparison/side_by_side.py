@@ -355,10 +355,10 @@ def _ended(answer: PaneAnswer, trace: Trace, state: MessageState, error: LoupeEr
 
 
 def _messages(round_: Round, index: int) -> list[StoredMessage]:
-    """What a conversation made of this pane begins with."""
+    """What a conversation made of this pane begins with. A part that is still being written stands as stopped."""
     messages = [StoredMessage("", turn.role, turn.content, 0.0) for turn in round_.context]
     for question, answer in zip(round_.questions, round_.panes[index].answers, strict=False):
+        state = MessageState.STOPPED if answer.state is MessageState.STREAMING else answer.state
         messages.append(StoredMessage("", "user", question, 0.0))
-        told = StoredMessage("", "assistant", answer.text, 0.0, answer.state, answer.thinking, answer.answer)
-        messages.append(told)
+        messages.append(StoredMessage("", "assistant", answer.text, 0.0, state, answer.thinking, answer.answer))
     return messages

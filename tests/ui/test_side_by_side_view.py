@@ -154,7 +154,7 @@ def test_the_differences_are_marked(services: FakeServices, open_screen: Open) -
     page.session_state["side-mode"] = "Differences"
     page.run()
     html = html_of(calm(page))
-    assert '<del class="lp-first"> known for' in html and "<ins> famous for its museums" in html
+    assert '<del> <b class="lp-first">known</b> for' in html and "<ins> famous for its museums" in html
 
 
 def test_what_a_model_wrote_loads_nothing_and_poses_as_nothing(services: FakeServices, open_screen: Open) -> None:

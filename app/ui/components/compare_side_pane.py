@@ -58,9 +58,12 @@ def difference_html(difference: Difference | None, text: str) -> str:
 
 
 def _piece(piece: Piece, *, first: bool) -> str:
-    tag = _TAGS[piece.kind]
-    mark = ' class="lp-first"' if first else ""
-    return f"<{tag}{mark}>{escape(piece.text)}</{tag}>"
+    tag, text = _TAGS[piece.kind], piece.text
+    if not first:
+        return f"<{tag}>{escape(text)}</{tag}>"
+    word = text.split(maxsplit=1)[0]
+    before, _, after = text.partition(word)
+    return f'<{tag}>{escape(before)}<b class="lp-first">{escape(word)}</b>{escape(after)}</{tag}>'
 
 
 def foot_html(pane: Pane, answer: PaneAnswer, difference: Difference | None, reference: str, where: str) -> str:

@@ -310,6 +310,18 @@ async def test_keeping_an_answer_makes_a_conversation_with_that_variant(bench: B
     assert (await bench.side.get(started.id, "local")).round.kept == chat_id
 
 
+async def test_a_part_that_is_kept_while_it_grows_is_no_answer_that_runs(bench: Bench) -> None:
+    bench.models.gates["a:1"] = asyncio.Event()
+    started = await bench.asked("a:1", "b:1")
+    await until(lambda: bench.models.now)
+    chat = await bench.history.get(await bench.side.keep(started.id, 0, "local"), "local")
+    assert chat.messages[-1].content == "a:1: " and chat.messages[-1].state is MessageState.STOPPED
+    with pytest.raises(BadRequest, match="no answer to keep"):
+        await bench.side.keep(started.id, 1, "local")
+    bench.models.gates["a:1"].set()
+    assert (await bench.ended(started.id)).kept == chat.id
+
+
 async def test_rounds_are_listed_deleted_and_bounded(bench: Bench, tmp_path: Path) -> None:
     bench.store = RoundStore(tmp_path / "few", kept=2)
     bench.side = bench.again()
