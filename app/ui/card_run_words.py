@@ -114,8 +114,8 @@ class Step:
     told: str
 
 
-def steps(card: Scorecard) -> tuple[Step, ...]:
-    """How far each variant is, by what it has."""
+def steps(card: Scorecard, job: JobView | None = None) -> tuple[Step, ...]:
+    """How far each variant is, by what it has and by what the job is at."""
     found = []
     for variant in card.variants:
         has = [
@@ -128,8 +128,9 @@ def steps(card: Scorecard) -> tuple[Step, ...]:
             if there
         ]
         wanted = 2 if variant.reference else 3
-        state = "done" if len(has) >= wanted else "now" if has else "left"
-        told = "measured" if state == "done" else listed(has) if has else "to be measured"
+        here = job is not None and job.detail.startswith(f"{variant.name}:")
+        state = "done" if len(has) >= wanted and not here else "now" if has or here else "left"
+        told = "measured" if state == "done" else listed(has) if has else "begun" if here else "to be measured"
         found.append(Step(variant.quantization or variant.name, state, told))
     return tuple(found)
 
@@ -140,7 +141,12 @@ def progress_told(card: Scorecard, job: JobView | None) -> str:
         return "Paused. It goes on where it was."
     if job is None:
         return "Waiting for its turn."
-    return vm.sentence(job.detail) if job.detail else "Beginning."
+    if not job.detail:
+        return "Beginning."
+    told = job.detail
+    for variant in sorted(card.variants, key=lambda each: -len(each.name)):  # no name within another one
+        told = told.replace(variant.name, variant.quantization or variant.name)
+    return told[:1].upper() + told[1:] if told == job.detail else told
 
 
 def time_left(job: JobView) -> str:

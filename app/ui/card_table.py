@@ -56,7 +56,7 @@ COLUMNS = (
     Column("prefill", "Prefill", "tok/s", "prefill speed"),
     Column("decode", "Decode", "tok/s", "decode speed"),
     Column("kld", "KLD", "nats", "KLD"),
-    Column("bound", "at least", "nats", "KLD bound"),
+    Column("bound", "KLD at least", "nats", "KLD bound"),
     Column("same_top", "Same top", "%", "same-top"),
     Column("ppl", "PPL ratio", "", "PPL ratio"),
     Column("first", "First difference", "tokens", "first difference"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -52,10 +53,11 @@ def why_unknown(card: Scorecard, variant: VariantResult, what: str) -> str:
     """Why a figure is a dash; `what` is memory, speed or quality."""
     if variant.reference and what == "quality":
         return "This is the reference: the others are measured against it."
-    if variant.notes:
-        return " ".join(vm.sentence(note) for note in variant.notes)
     if card.state in LIVE:
         return "Not measured yet."
+    reasons = [note for note in variant.notes if not note.startswith("energy")]  # which has no column
+    if reasons:
+        return " ".join(vm.sentence(note) for note in reasons)
     if card.state == "cancelled":
         return "Cancelled before this was measured."
     return "Not measured here."
@@ -113,13 +115,24 @@ def partial_line(card: Scorecard) -> str:
 def advice_lines(advice: Recommendation, called: dict[str, str]) -> tuple[str, ...]:
     """What stands under the sentence: ties, the runner-up, what would change the answer."""
     told = []
-    if advice.tied:
-        tied = listed([called.get(name, name) for name in advice.tied])
-        told.append(f"Cannot be told apart from it in quality: {tied}.")
-    if advice.runner_up:
+    tied = [called.get(name, name) for name in advice.tied]
+    if any(label not in advice.sentence for label in tied):  # as a rule the sentence says it
+        told.append(f"Cannot be told apart from it in quality: {listed(tied)}.")
+    if advice.runner_up and advice.runner_up not in advice.tied:
         told.append(f"Runner-up: {called.get(advice.runner_up, advice.runner_up)}.")
     told += [vm.sentence(line) for line in advice.change]
     return tuple(told)
+
+
+def notes_of(card: Scorecard, called: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    """(whom, what) of all notes; one that holds for all variants comes last, once, of nobody."""
+    whose: dict[str, list[str]] = {}
+    for variant in card.variants:
+        for note in dict.fromkeys(variant.notes):
+            whose.setdefault(note, []).append(called[variant.name])
+    shared = len(card.variants) if len(card.variants) > 1 else math.inf
+    found = [("" if len(names) == shared else listed(names), vm.sentence(note)) for note, names in whose.items()]
+    return tuple(sorted(found, key=lambda item: not item[0]))
 
 
 def listed(names: Sequence[str]) -> str:

@@ -55,7 +55,7 @@ def _progress(card: Scorecard, job: JobView | None) -> str:
     return (
         f'<div class="lp-run{still}" role="status"><strong>{escape(told)}</strong>{left}'
         f'<i class="lp-progress"><i style="width:{100 * share:.1f}%"></i></i>'
-        f"<ol>{''.join(_step(step) for step in run_words.steps(card))}</ol></div>"
+        f"<ol>{''.join(_step(step) for step in run_words.steps(card, job))}</ol></div>"
     )
 
 

@@ -9,6 +9,7 @@ import streamlit as st
 from app.comparison.results import Scorecard
 from app.ui import card_table, theme
 from app.ui import card_words as words
+from app.ui import view_models as vm
 from app.ui.card_table import COLUMNS, Cell, Column, Row
 from app.ui.components.glossary import explained
 
@@ -51,7 +52,10 @@ def _row(row: Row) -> str:
 
 
 def _cell(column: Column, cell: Cell, row: Row) -> str:
-    tone = f' class="lp-{cell.tone}"' if cell.tone else ""
+    kinds = [f"lp-{cell.tone}"] if cell.tone else []
+    if cell.value == vm.UNKNOWN and row.variant.reference:
+        kinds.append("lp-none")  # a list has no columns to keep for what the reference cannot have
+    tone = f' class="{" ".join(kinds)}"' if kinds else ""
     told = f' title="{escape(cell.told, quote=True)}"' if cell.told else ""
     under = f"<small>{escape(cell.under)}</small>" if cell.under else ""
     if column.key == "kld" and row.tied:
@@ -66,8 +70,6 @@ def _cell(column: Column, cell: Cell, row: Row) -> str:
 
 def _reasons(card: Scorecard, called: dict[str, str]) -> str:
     """Why a figure is missing, also for those who cannot hover."""
-    told = [(called[v.name], " ".join(v.notes)) for v in card_table.ordered(card) if v.notes]
-    if not told:
-        return ""
-    items = "".join(f"<li><b>{escape(label)}</b> {escape(note)}</li>" for label, note in told)
-    return f'<ul class="lp-quiet">{items}</ul>'
+    told = words.notes_of(card, called)
+    items = "".join(f"<li>{f'<b>{escape(whom)}</b> ' if whom else ''}{escape(note)}</li>" for whom, note in told)
+    return f'<ul class="lp-quiet">{items}</ul>' if items else ""

@@ -75,6 +75,7 @@ class Chart {
     } catch (error) {
       this.fault.textContent = `This picture could not be drawn (${error.message}). Its figures are in the table.`
       this.fault.hidden = false
+      this.fault.style.position = "static"
       this.view.style.minHeight = "0"
     }
   }

@@ -40,7 +40,7 @@ def test_a_run_says_how_far_each_variant_is() -> None:
 @pytest.mark.parametrize(
     ("state", "job", "told"),
     [
-        ("running", JobView("1", "compare", "", "", JobState.RUNNING, 0, detail="people go first"), "People go first."),
+        ("running", JobView("1", "compare", "", "", JobState.RUNNING, 0, detail="people go first"), "People go first"),
         ("paused", None, "Paused. It goes on where it was."),
         ("running", None, "Waiting for its turn."),
     ],
@@ -61,7 +61,9 @@ def test_ties_runner_up_and_what_would_change_it_stand_below() -> None:
     assert card.recommendation is not None
     tied = replace(card.recommendation, tied=(f"{scorecards.STEM}q8_0",))
     told = words.advice_lines(tied, card_table.labels(card))
-    assert told[:2] == ("Cannot be told apart from it in quality: Q8_0.", "Runner-up: Q8_0.")
+    assert told[0] == "Cannot be told apart from it in quality: Q8_0."
+    assert not any("Runner-up" in line for line in told)  # it is the tied one
+    assert "Runner-up: Q8_0." in words.advice_lines(card.recommendation, card_table.labels(card))
     assert told[-1] == "From 55 tok/s on, Q4_K_M."
 
 
@@ -116,3 +118,22 @@ def test_what_it_was_measured_on_is_told_once() -> None:
     assert "Cores" not in told  # the machine's line says it
     assert told["Memory for a model"] == "3.03 GiB at the beginning"
     assert told["Embedded"] == "yes"
+
+
+def test_a_run_calls_variants_by_their_labels_and_marks_the_one_it_is_at() -> None:
+    card = scorecards.running()
+    job = JobView(
+        "1", "scorecard", "", "", JobState.RUNNING, 0, detail=f"{scorecards.STEM}q2_K: loading (step 4 of 12)"
+    )
+    assert run_words.progress_told(card, job) == "Q2_K: loading (step 4 of 12)"
+    assert [step.state for step in run_words.steps(card, job)] == ["done", "done", "now", "now"]
+
+
+def test_a_note_that_holds_for_all_is_said_once_and_explains_no_missing_figure() -> None:
+    energy = "energy is not measurable here"
+    card = scorecards.scorecard("fp16", "q8_0")
+    card = replace(card, variants=tuple(replace(each, notes=(energy,), quality=None) for each in card.variants))
+    assert words.notes_of(card, card_table.labels(card)) == (("", "Energy is not measurable here."),)
+    assert words.why_unknown(card, card.variants[1], "quality") == "Not measured here."
+    one = replace(card, variants=(card.variants[0], replace(card.variants[1], notes=(energy, "it was too slow"))))
+    assert words.notes_of(one, card_table.labels(one))[0] == ("Q8_0", "It was too slow.")
