@@ -164,10 +164,10 @@ def _show(told: Row, first: tuple[str, Scorecard] | None) -> None:
     from app.comparison.report import read_document
     from app.comparison.report_pairs import beside
     from app.comparison.report_sections import BESIDE, paired
-    from app.comparison.report_words import COLUMNS, cells
+    from app.comparison.report_words import COLUMNS, rows_of
 
     card = read_document(json.dumps(told))
-    print_table([COLUMNS, *(cells(variant) for variant in card.variants)])
+    print_table([COLUMNS, *rows_of(card)])
     for finding in card.findings:
         print(f"\n{finding.text} {finding.advice}".rstrip())
     if first is not None:

@@ -102,13 +102,24 @@ def _config(look: Look) -> Picture:
     }
 
 
-def labels_of(card: Scorecard) -> dict[str, str]:
-    """What to call each variant: its quantization where that is enough, else its name."""
+def titles(card: Scorecard) -> dict[str, str]:
+    """What to call each variant, by name: its quantization where only one has it, else the name itself."""
     labels = [variant.quantization for variant in card.variants]
     return {
-        one.name: _cut(one.quantization if one.quantization and labels.count(one.quantization) == 1 else one.name)
+        one.name: one.quantization if one.quantization and labels.count(one.quantization) == 1 else one.name
         for one in card.variants
     }
+
+
+def labels_of(card: Scorecard) -> dict[str, str]:
+    """The same cut to what fits beside a bar, but never like another: a picture would draw both as one."""
+    found: dict[str, str] = {}
+    for name, title in titles(card).items():
+        label, number = _cut(title), 2
+        while label in found.values():
+            label, number = f"{_cut(title)} ({number})", number + 1
+        found[name] = label
+    return found
 
 
 def by_bits(card: Scorecard) -> list[VariantResult]:

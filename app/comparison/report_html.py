@@ -14,7 +14,7 @@ from pathlib import Path
 from app.comparison import report_sections as sections
 from app.comparison.report_pairs import Beside
 from app.comparison.report_tables import DATA_ID
-from app.comparison.report_words import COLUMNS, cells, moment
+from app.comparison.report_words import COLUMNS, moment, rows_of
 from app.comparison.results import Recommendation, Scorecard, Severity
 from app.core.colours import DARK, LIGHT
 from app.core.generation import Json
@@ -50,7 +50,7 @@ def page(
         _advice(card.recommendation),
         _findings(card),
         sections.beside(pairs, first, card) if pairs is not None and first is not None else "",
-        sections.section("Figures", sections.table(COLUMNS, [cells(variant) for variant in card.variants])),
+        sections.section("Figures", sections.table(COLUMNS, rows_of(card))),
         sections.section("Pictures", _pictures(pictures)),
         sections.ties(card),
         sections.tasks(card),

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from html import escape
 
-from app.comparison.chart_parts import figure
+from app.comparison.chart_parts import figure, titles
 from app.comparison.report_pairs import Beside, Pair
 from app.comparison.report_words import NOT_MEASURED, moment, share, with_interval
 from app.comparison.results import Scorecard, VariantResult
@@ -47,7 +47,7 @@ def ties(card: Scorecard) -> str:
         return ""
     if not ties:
         return section("Told apart", "<p>All variants can be told apart by their divergence (after Holm).</p>")
-    names = {variant.name: variant.quantization or variant.name for variant in card.variants}
+    names = titles(card)
     told = "".join(
         f"<li>{escape(names.get(pair.a, pair.a))} and {escape(names.get(pair.b, pair.b))} cannot be told apart "
         f"(ln KLD ratio {with_interval(pair.log_ratio, lambda value: f'{value:.2f}')}).</li>"
@@ -57,9 +57,10 @@ def ties(card: Scorecard) -> str:
 
 
 def tasks(card: Scorecard) -> str:
+    names = titles(card)
     rows = [
         (
-            variant.quantization or variant.name, task.kind, str(task.items), share(task.passed),
+            names[variant.name], task.kind, str(task.items), share(task.passed),
             share(task.reference_passed), with_interval(task.difference, share), share(task.flips),
             f"{task.p_value:.3f}", share(task.detectable), "yes" if task.equivalent else "not shown",
         )
@@ -74,13 +75,14 @@ def tasks(card: Scorecard) -> str:
 
 
 def depths(card: Scorecard) -> str:
+    names = titles(card)
     rows = [
-        (variant.quantization or variant.name, f"{one.depth:,}", with_interval(one.decode_tps, rate))
+        (names[variant.name], f"{one.depth:,}", with_interval(one.decode_tps, rate))
         for variant in card.variants
         for one in variant.depths
     ]
     rows += [
-        (variant.quantization or variant.name, "sustained", f"{variant.sustained_ratio:.2f} of its first speed")
+        (names[variant.name], "sustained", f"{variant.sustained_ratio:.2f} of its first speed")
         for variant in card.variants
         if variant.sustained_ratio is not None
     ]
@@ -90,11 +92,12 @@ def depths(card: Scorecard) -> str:
 
 
 def variants(card: Scorecard) -> str:
+    names = titles(card)
     heads = ("Variant", "Name", "Digest", "Formats", "Positions", "Licence", "Notes")
-    return table(heads, [_identity(variant) for variant in card.variants], wrap=(1, 2, 3, 5, 6))
+    return table(heads, [_identity(variant, names[variant.name]) for variant in card.variants], wrap=(1, 2, 3, 5, 6))
 
 
-def _identity(variant: VariantResult) -> tuple[str, ...]:
+def _identity(variant: VariantResult, title: str) -> tuple[str, ...]:
     quality = variant.quality
     formats = ", ".join(f"{kind} {100 * part:.0f} %" for kind, part in variant.types.items() if part >= 0.005)
     positions = NOT_MEASURED
@@ -104,7 +107,7 @@ def _identity(variant: VariantResult) -> tuple[str, ...]:
         )
     names = ", ".join((variant.name, *variant.aliases))
     return (
-        variant.quantization or variant.name, names, variant.digest[:_DIGEST], formats or NOT_MEASURED, positions,
+        title, names, variant.digest[:_DIGEST], formats or NOT_MEASURED, positions,
         variant.license or NOT_MEASURED, " ".join(variant.notes),
     )  # fmt: skip
 

@@ -72,7 +72,7 @@ def read_document(text: str) -> Scorecard:
         text = _embedded(text)
     try:
         told = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadRequest(f"this is no report: {error}; give the JSON or the HTML that a comparison wrote") from error
     if not isinstance(told, dict) or told.get("format") != FORMAT:
         raise BadRequest(f'this is no report: its "format" is not "{FORMAT}"')

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from app.comparison.chart_parts import figure
+from app.comparison.chart_parts import figure, titles
 from app.comparison.results import Estimate, Scorecard, VariantResult
 from app.models.advice_words import percent, rate, size
 
@@ -16,12 +16,17 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def cells(variant: VariantResult) -> tuple[str, ...]:
-    """One row, in the order of `COLUMNS`."""
+def rows_of(card: Scorecard) -> list[tuple[str, ...]]:
+    """A row for each variant, in the order of `COLUMNS`."""
+    names = titles(card)
+    return [_cells(variant, names[variant.name]) for variant in card.variants]
+
+
+def _cells(variant: VariantResult, title: str) -> tuple[str, ...]:
     quality, speed = variant.quality, variant.speed
     tier = "reference" if variant.reference else NOT_MEASURED if variant.tier is None else variant.tier.value
     return (
-        variant.quantization or variant.name,
+        title,
         tier,
         with_interval(None if quality is None else quality.kld, figure),
         with_interval(None if quality is None else quality.same_top, percent),
@@ -72,7 +77,7 @@ def markdown_card(card: Scorecard) -> str:
     if card.recommendation is not None:
         lines += [f"**{_escaped(card.recommendation.sentence)}**", ""]
     lines += ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    lines += ["| " + " | ".join(_escaped(cell) for cell in cells(variant)) + " |" for variant in card.variants]
+    lines += ["| " + " | ".join(_escaped(cell) for cell in row) + " |" for row in rows_of(card)]
     lines.append("")
     if card.findings:
         lines += [f"* {_escaped(found.text)} {_escaped(found.advice)}".rstrip() for found in card.findings]

@@ -143,6 +143,18 @@ def test_two_of_one_label_go_by_their_names_and_long_names_are_cut():
     assert labels[whole.variants[1].name].endswith("Q8_0") and labels[whole.variants[2].name] == "Q6_K"
 
 
+def test_names_that_end_alike_are_never_drawn_as_one():
+    whole = card()
+    twins = tuple(
+        replace(whole.variants[1], name=f"hf.co/{who}/some-very-long-model-name-GGUF:Q8_0")
+        for who in ("one", "two", "six")
+    )
+    labels = labels_of(replace(whole, variants=(whole.variants[0], *twins)))
+    assert len(set(labels.values())) == 4
+    spec = pictures_of(replace(whole, variants=(whole.variants[0], *twins)))["divergence"]
+    assert len({row["label"] for row in rows(spec) if "label" in row}) == 3
+
+
 def test_a_hostile_name_is_data_and_nothing_else():
     evil = "</script><script>alert(1)</script>{datum.x}'\"&"
     whole = card()

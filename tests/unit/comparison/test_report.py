@@ -147,6 +147,16 @@ def test_hostile_names_are_text():
         assert "<script" not in line and "<img" not in line and not line.startswith("</")
 
 
+def test_two_of_one_label_are_called_by_their_names_everywhere():
+    made = card()
+    twin = replace(made.variants[1], name="hf.co/somebody/SmolLM2-GGUF:Q8_0", digest="9" * 64)
+    made = replace(made, variants=(*made.variants, twin))
+    told = markdown_card(made)
+    assert "| hf.co/somebody/SmolLM2-GGUF:Q8_0 |" in told and "| smollm2:135m-instruct-Q8_0 |" in told
+    assert "| Q6_K |" in told and "| Q8_0 |" not in told
+    assert Tree(report(made)).text.count("hf.co/somebody/SmolLM2-GGUF:Q8_0") >= 3
+
+
 @pytest.mark.parametrize("form", ["json", "html"])
 def test_what_is_written_can_be_read_again_whole(form):
     made = advised()
@@ -185,6 +195,7 @@ def test_infinite_ends_are_null_and_come_back():
         ("", "no report"), ("not json", "no report"), ("[]", "format"), ('{"format": "other"}', "format"),
         ('{"format": "loupe-report/1"}', "damaged"),
         ('{"format": "loupe-report/1", "scorecard": {"id": 3}}', "damaged"),
+        pytest.param("[" * 100_000, "no report", id="deep"),
         ("<html><body>hello</body></html>", "carries no report"),
         ('<script id="loupe-report">oops</script>', "no report"),
     ],
