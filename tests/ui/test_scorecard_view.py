@@ -9,7 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.core.errors import BadRequest
-from app.models.catalog import CatalogView
+from app.models.catalog import CatalogFamily, CatalogVariant, CatalogView
 from app.ui import card_run_words as run_words
 from tests.ui import card_scenes as scenes
 from tests.ui import scorecards
@@ -119,6 +119,17 @@ def test_the_recommendation_comes_first_and_the_sliders_move_it_without_measurin
     budget.set_value(64 * 2**20).run()
     assert "Run Q6_K: very close" not in text_of(calm(page))
     assert not services.comparisons.calls
+
+
+def test_where_nothing_is_fast_enough_a_smaller_model_at_hand_is_named(
+    services: FakeServices, open_screen: Open
+) -> None:
+    tiny = CatalogVariant("tiny:10m-q8_0", "Q8_0", "d", 10 * 2**20, 8.5, capabilities=("completion",))
+    scenes.card(services)
+    services.catalog.view = CatalogView((smollm2(), CatalogFamily("tiny", "tiny", "", "10M", 2048, (tiny,))))
+    page = calm(open_screen("compare", report=CARD))
+    page.select_slider(key=f"advice-speed-{CARD}").set_value(150).run()
+    assert "run tiny:10m-q8_0" in text_of(calm(page))
 
 
 def test_another_use_brings_its_least_speed(services: FakeServices, open_screen: Open) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html import escape
 
 import streamlit as st
 
-from app.comparison.advice import recommend
+from app.comparison.advice import recommend, smaller_models
 from app.comparison.results import Recommendation, Scorecard
-from app.models.wishes import Use
-from app.ui import card_advice, card_table
+from app.models.wishes import Use, Wish
+from app.ui import access, bridge, card_advice, card_table
 from app.ui import card_words as words
 from app.ui import view_models as vm
 from app.ui.fragments import fragment
@@ -45,7 +46,16 @@ def show(card: Scorecard) -> None:
         wish = card_advice.wish_of(budget, context, use or Use.CHAT, least)
         told = card.recommendation if wish == card_advice.first_wish(card) else None
         with sentence:
-            st.html(_html(card, told or recommend(card, wish)))
+            st.html(_html(card, told or _advised(card, wish)))
+
+
+def _advised(card: Scorecard, wish: Wish) -> Recommendation:
+    """Where nothing of the family is good enough, a smaller model that is at hand is looked for."""
+    told = recommend(card, wish)
+    if told.variant:
+        return told
+    at_hand = smaller_models(bridge.call(access.services().catalog.snapshot()), card)
+    return recommend(card, replace(wish, smaller=at_hand)) if at_hand else told
 
 
 def _usual_speed(card_id: str) -> None:
