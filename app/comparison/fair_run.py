@@ -36,6 +36,7 @@ def figures(runs: Sequence[PaneAnswer]) -> Figures:
         ttft=_range([run.ttft for run in runs]),
         prefill_tps=_range([u.prompt_tokens / (u.prefill_ns / 1e9) if u.prefill_ns else None for u in usages]),
         decode_tps=_range([usage.decode_tps for usage in usages]),
+        joules_per_token=_range([run.joules_per_token for run in runs]),
         disturbed=any(run.shared for run in runs),
     )
 

@@ -39,6 +39,7 @@ class Figures:
     ttft: tuple[float, float] | None = None
     prefill_tps: tuple[float, float] | None = None
     decode_tps: tuple[float, float] | None = None
+    joules_per_token: tuple[float, float] | None = None
     disturbed: bool = False
 
 
@@ -73,6 +74,11 @@ class PaneAnswer:
     def measured(self) -> bool:
         """Whether a model wrote it for this pane alone, so that it has speeds."""
         return self.complete and not self.answer.cached and not self.joined and self.answer.usage is not None
+
+    @property
+    def joules_per_token(self) -> float | None:
+        tokens = self.answer.usage.output_tokens if self.answer.usage else 0
+        return self.joules / tokens if self.joules is not None and tokens else None
 
     @property
     def prefill_tps(self) -> float | None:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import lru_cache
 from typing import Literal
 
 LONGEST = 3000  # words that are compared; a difference is to be read by a person
@@ -44,8 +45,12 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
+@lru_cache(256)
 def compare(here: str, there: str) -> Difference:
-    """What stands `here` and not `there` (the reference), and the other way round."""
+    """What stands `here` and not `there` (the reference), and the other way round.
+
+    Remembered, since a page draws the same pair many times.
+    """
     ours, theirs = words(here), words(there)
     cut = max(len(ours), len(theirs)) > LONGEST
     ours, theirs = ours[:LONGEST], theirs[:LONGEST]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.comparison.rounds import Figures, Pane, PaneAnswer, Round
@@ -22,6 +22,7 @@ JOULES = "Energy for each token of the answer, by the counters of this machine."
 OUT_OF_CACHE = "This answer came out of the cache: no model ran for it."
 JOINED = "Another pane asked exactly the same at the same time: both show that one answer."
 NOT_COLD = "The model was loaded already and may have held the beginning of the prompt. The fair run measures it."
+JOULES_UNIT = " J/token"
 NOT_SAID = "The host did not say."
 NOT_LOADED = "The model was loaded already."
 
@@ -86,6 +87,17 @@ def short(pane: Pane, panes: Sequence[Pane]) -> str:
     return f"{label} · {family}" if several and family else label
 
 
+def label_of(names: Sequence[str], known: Mapping[str, Choice]) -> Callable[[str], str]:
+    """What to call these variants: the quantization alone where all are of one family; one that is gone by its name."""
+    several = len({known[name].family.key for name in names if name in known}) > 1
+
+    def label(name: str) -> str:
+        choice = known.get(name)
+        return name if choice is None else choice.label if several else choice.variant.label
+
+    return label
+
+
 def own_options(pane: Pane) -> str:
     """What this pane asks otherwise than the others."""
     return ", ".join(f"{OPTION_NAMES.get(name, name)} {value}" for name, value in pane.options.items())
@@ -141,7 +153,7 @@ def facts(pane: Pane, answer: PaneAnswer) -> tuple[Fact, ...]:
     speeds = _fair(fair) if fair is not None else _own(answer, missing)
     tokens = vm.grouped(usage.output_tokens) if usage and usage.output_tokens else vm.UNKNOWN
     return (*speeds, Fact("tokens", tokens, "Tokens of the answer."), _load(answer, missing), _memory(answer, missing),
-            _energy(answer, missing))  # fmt: skip
+            _energy(pane, answer, missing))  # fmt: skip
 
 
 def _own(answer: PaneAnswer, missing: str) -> tuple[Fact, ...]:
@@ -189,11 +201,18 @@ def _memory(answer: PaneAnswer, missing: str) -> Fact:
     return Fact("memory", vm.size(answer.memory), f"{MEMORY}{context}{where}")
 
 
-def _energy(answer: PaneAnswer, missing: str) -> Fact:
-    tokens = answer.answer.usage.output_tokens if answer.answer.usage else 0
-    if answer.joules is None or not tokens:
+def _energy(pane: Pane, answer: PaneAnswer, missing: str) -> Fact:
+    fair = pane.fair.joules_per_token if pane.fair is not None else None
+    if fair is not None:
+        return Fact("energy", span(fair, joules, JOULES_UNIT), JOULES)
+    own = answer.joules_per_token
+    if own is None:
         return Fact("energy", vm.UNKNOWN, vm.sentence(answer.no_joules) or missing)
-    return Fact("energy", f"{answer.joules / tokens:.2g} J/token", JOULES)
+    return Fact("energy", joules(own), JOULES)
+
+
+def joules(value: float) -> str:
+    return f"{value:.2g}{JOULES_UNIT}"
 
 
 def given(round_: Round) -> str:

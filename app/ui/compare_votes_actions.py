@@ -12,7 +12,7 @@ from app.comparison.rounds import Pane
 from app.core.errors import LoupeError
 from app.ui import access, bridge, notices
 from app.ui import compare_votes_words as words
-from app.ui.compare_side_words import Choice
+from app.ui.compare_side_words import Choice, label_of
 from app.ui.state import votes_state
 
 MODELS, TASK, OWN = "votes-models", "votes-task", "votes-own"
@@ -35,9 +35,10 @@ def begin(known: dict[str, Choice]) -> None:
     state, services = votes_state(), access.services()
     chosen = [known[name] for name in state.models or () if name in known]
     questions = services.questions().get(state.task, ()) if state.task else tuple(state.own.splitlines())
+    label = label_of([choice.name for choice in chosen], known)
     poll = Poll(
         words.family_of(chosen), state.task or words.OWN_TASK,
-        tuple(Pane(choice.name, choice.variant.label) for choice in chosen), questions,
+        tuple(Pane(choice.name, label(choice.name)) for choice in chosen), questions,
     )  # fmt: skip
     _told(lambda: services.ballots.open(poll, access.caller()))
 

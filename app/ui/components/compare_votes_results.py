@@ -13,17 +13,15 @@ from app.comparison.blind_votes import Rank, Vote, as_csv, by_family
 from app.ui import compare_votes_actions as actions
 from app.ui import compare_votes_words as words
 from app.ui import view_models as vm
-from app.ui.compare_side_words import Choice
+from app.ui.compare_side_words import Choice, label_of
 from app.ui.compare_votes_words import Label, Result
 
 
 def show(votes: Sequence[Vote], known: dict[str, Choice]) -> None:
-    def label(name: str) -> str:
-        return known[name].variant.label if name in known else name
-
     groups = by_family(votes)
     for (family, task), cast in reversed(list(groups.items())):
-        _result(words.judged(family, task, cast), label)
+        result = words.judged(family, task, cast)
+        _result(result, label_of(result.names, known))
     if votes:
         with st.container(key="votes-export", horizontal=True, gap="xsmall"):
             told = json.dumps([asdict(vote) for vote in votes], ensure_ascii=False, indent=1)

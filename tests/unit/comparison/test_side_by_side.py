@@ -242,6 +242,28 @@ async def test_the_fair_run_asks_one_after_the_other_past_the_cache_and_with_a_n
     assert ended.panes[0].answers[0].text == "a:1: why?", "the answers stay"
 
 
+async def test_energy_is_counted_for_what_had_the_machine_to_itself(bench: Bench, tmp_path: Path) -> None:
+    counter = tmp_path / "power" / "intel-rapl:0" / "energy_uj"
+    counter.parent.mkdir(parents=True)
+    counter.write_text("0")
+    ask = bench.models.ask
+
+    async def drawing(request: GenerationRequest, caller: Caller) -> AsyncIterator[Chunk]:
+        async for chunk in ask(request, caller):
+            counter.write_text(str(int(counter.read_text()) + 10_000_000))  # 30 J an answer of three pieces
+            yield chunk
+
+    bench.models.ask = drawing  # type: ignore[method-assign]
+    asker = PaneAsker(cast(Any, bench.models), bench.machine, EnergyMeter(tmp_path / "power"))
+    bench.side = SideBySide(asker, bench.machine, bench.store, bench.history.adopt, lambda: 0, bench.clock)
+    started = await bench.asked("a:1", "b:1")
+    await bench.ended(started.id)
+    await bench.side.measure(started.id, Caller())
+    [answer] = (pane := (await bench.ended(started.id)).panes[0]).answers
+    assert answer.joules == pytest.approx(30) and answer.joules_per_token == pytest.approx(3.0)
+    assert pane.fair and pane.fair.joules_per_token == pytest.approx((3.0, 3.0))
+
+
 async def test_an_error_ends_one_pane_and_going_on_asks_only_that_one(bench: Bench) -> None:
     bench.models.failures["a:1"] = [GenerationFailed("one", "it broke")]
     started = await bench.asked("a:1", "b:1")
