@@ -23,6 +23,7 @@ CARD_LIMIT = 16 << 10  # bytes from the beginning of an entry that hold its card
 RAW_LIMIT = 8 << 20  # bytes; a longer answer is not kept, and nothing is unpacked beyond it
 _MAGIC = b"LOUPE\x00"
 _HEADER = struct.Struct(f">{len(_MAGIC)}sBIIQ32s")  # magic, version, card's length and CRC, answer's length, SHA-256
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 _NOT_IN_KEY = ("stream", "keep_alive")  # they change how an answer is delivered, not what it says
 
 
@@ -52,7 +53,7 @@ def cache_key(
         "context": context,
         "namespace": namespace,
     }
-    return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(_canonical(told).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

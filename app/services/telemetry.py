@@ -227,22 +227,9 @@ class Telemetry:
         trace.enter("done")
         self._running.pop(trace.id, None)
         record = FinishedRequest(
-            id=trace.id,
-            principal=trace.principal,
-            flow=trace.flow,
-            model=trace.model,
-            digest=trace.digest,
-            host=trace.host,
-            endpoint=trace.endpoint,
-            status=status,
-            error=error,
-            cache=trace.cache,
-            started_at=trace.started_at,
-            seconds=trace.elapsed,
-            ttft=trace.ttft,
-            usage=trace.usage,
-            spans=trace.spans,
-        )
+            trace.id, trace.principal, trace.flow, trace.model, trace.digest, trace.host, trace.endpoint, status, error,
+            trace.cache, trace.started_at, trace.elapsed, trace.ttft, trace.usage, trace.spans,
+        )  # fmt: skip
         self.add(record)
         return record
 

@@ -161,10 +161,10 @@ class Dispatcher:
     def stop(self, ticket: Ticket, usage: Usage | None, *, finished: bool) -> None:
         self._settle_account(ticket, usage)
         del self.running[ticket]
-        self._schedule.give_back(ticket.lane)
-        self._schedule.returns.answered(ticket.lane, self._clock.monotonic())
+        lane, now = ticket.lane, self._clock.monotonic()
+        self._schedule.give_back(lane)
+        self._schedule.returns.answered(lane, now)
         if finished and ticket.began is not None and ticket.lease and ticket.lease.address.name == ticket.host:
-            now = self._clock.monotonic()
             took = now - ticket.began
             if place := self._schedule.residency.places.get(ticket.host):
                 place.served_at[ticket.model] = now

@@ -62,10 +62,11 @@ class Returns:
 
     def came(self, ticket: Ticket) -> None:
         """A request has arrived."""
-        habits = self._habits.get(ticket.lane)
+        lane = ticket.lane
+        habits = self._habits.get(lane)
         if habits is None:
-            habits = self._habits[ticket.lane] = _Habits()
-        self._habits.move_to_end(ticket.lane)
+            habits = self._habits[lane] = _Habits()
+        self._habits.move_to_end(lane)
         if habits.open:
             pause = ticket.entered - habits.open.popleft()
             if pause < GONE:

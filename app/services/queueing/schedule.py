@@ -66,18 +66,20 @@ class Schedule:
         self.lines.add(ticket, first=first)
 
     def _arrive(self, ticket: Ticket) -> None:
-        if not (self.lines.waits(ticket.lane) or self.holding[ticket.lane]):
-            self.flows.arrive(ticket.lane)
+        lane = ticket.lane
+        if not (self.lines.waits(lane) or self.holding[lane]):
+            self.flows.arrive(lane)
         if not self._wants(ticket.priority):
             self.classes.arrive(ticket.priority)
 
     def seat(self, ticket: Ticket, now: float) -> None:
         """It is given a slot as it comes, nobody waiting: `add` and `take` in one."""
+        lane = ticket.lane
         self._arrive(ticket)
-        self.flows.advance((ticket.lane,))
-        self.classes.advance({ticket.priority, *(kind for kind, _ in self.holding)})
-        self.holding[ticket.lane] += 1
-        self.turns[ticket.lane] = now
+        self.flows.advance((lane,))
+        self.classes.advance({ticket.priority, *[kind for kind, _ in self.holding]})
+        self.holding[lane] += 1
+        self.turns[lane] = now
 
     def take(self, ticket: Ticket, now: float) -> None:
         """It is given a slot."""
@@ -105,7 +107,7 @@ class Schedule:
             self.turns.pop(lane, None)
 
     def _wants(self, kind: Priority) -> bool:
-        return bool(self.lines.flows(kind)) or any(lane[0] is kind for lane in self.holding)
+        return bool(self.lines.flows(kind)) or kind in [lane[0] for lane in self.holding]
 
     # Who is next
 
