@@ -20,8 +20,8 @@ def show() -> None:
         if report:
             _card(report)
         else:
-            compare_card_choose.show()
-            compare_card_list.show()
+            if compare_card_choose.show() or access.services().comparisons.list():
+                compare_card_list.show()
     compare_card_list.dialog()
 
 

@@ -20,7 +20,8 @@ CONTEXTS = (2048, 4096, 8192, 16_384, 32_768)
 USUAL_CONTEXT = 4096
 
 
-def show() -> None:
+def show() -> bool:
+    """Whether anything can be measured."""
     with st.skeleton(height=220):
         catalog = bridge.call(access.services().catalog.snapshot(stale_ok=True))
     found = run_words.choices(catalog.families)
@@ -29,6 +30,7 @@ def show() -> None:
             _form(found)
         else:
             _nothing(catalog)
+    return bool(found)
 
 
 def _nothing(catalog: CatalogView) -> None:
@@ -38,7 +40,8 @@ def _nothing(catalog: CatalogView) -> None:
         no_models(catalog)
     else:
         st.html(f'<div class="lp-hello"><h1>Nothing to compare yet</h1><p>{run_words.NOTHING_TO_COMPARE}</p></div>')
-        st.page_link("screens/models.py", label="Make a second one")
+        with st.container(key="get-first"):
+            st.page_link("screens/models.py", label="Make a second one")
 
 
 def _form(found: tuple[Choice, ...]) -> None:
