@@ -15,9 +15,10 @@ SHIPPED, OWN, CHATS = "Loupe's questions", "My own prompts", "My chats"
 QUESTIONS = (SHIPPED, OWN, CHATS)
 QUESTIONS_TOLD = {
     SHIPPED: "Short questions in eight domains, written for this and answered by the reference.",
-    OWN: "The most relevant figure of all: one prompt a paragraph, at least eight. They stay on this machine.",
-    CHATS: "The questions you asked in your newest chats. They are read here, stay on this machine, and are kept with "
-    "the result.",
+    OWN: "The most relevant figure of all: one prompt a paragraph, at least eight. They go to your model "
+    "host, are kept with the result and stand in its report; nowhere else.",
+    CHATS: "The first question of each of your newest chats. They go to your model host, are kept with the result and "
+    "stand in its report; nowhere else.",
 }
 DEPTH_TOLD = {
     QUICK: "Memory, speed and divergence.",
