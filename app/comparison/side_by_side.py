@@ -12,22 +12,22 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 import structlog
 
 from app.comparison.fair_run import measure
+from app.comparison.live_round import LiveRound, PanePhase, RoundView, closed, ended, messages
 from app.comparison.pane_plan import Hosts, waves
-from app.comparison.pane_run import PaneAsker, measured
+from app.comparison.pane_run import PaneAsker
 from app.comparison.round_store import RoundStore
 from app.comparison.rounds import DEFAULTS, PaneAnswer, Round, checked
-from app.core.conversations import Answer, MessageState, StoredMessage
+from app.core.conversations import Answer, MessageState
 from app.core.errors import BadRequest, Cancelled, Draining, LoupeError, QueueFull, StoreError
 from app.core.generation import Priority
 from app.core.ports import Clock
 from app.services.chat import Caller
-from app.services.queueing.views import Eta
 from app.services.telemetry import Trace
 
 CHECKPOINT_SECONDS = 0.5  # what a kill -9 may cost of the answers
@@ -36,53 +36,6 @@ PHASE_SECONDS = 0.3  # how soon an attached page learns of a change of phase
 PATIENCE_SECONDS = 600.0  # for which a pane that a full queue refused comes again
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class PanePhase:
-    """What a pane does now: as `telemetry.Phase`, or "turn" (it waits for the panes before it), "measuring", or ""."""
-
-    name: str = ""
-    position: int | None = None
-    eta: Eta | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RoundView:
-    """A round at one moment. `running` until all that was asked has ended; `seconds` since the run began."""
-
-    round: Round
-    phases: tuple[PanePhase, ...]
-    running: bool
-    measuring: bool = False
-    seconds: float = 0.0
-
-
-class _Live:
-    """A round that is being answered or measured."""
-
-    def __init__(self, round_: Round, caller: Caller, began: float, *, measuring: bool = False) -> None:
-        self.round, self.caller, self.began, self.measuring = round_, caller, began, measuring
-        self.traces: dict[int, Trace] = {}
-        self.turns: set[int] = set()  # panes whose turn is still to come
-        self.attached, self.last_attached = 0, began
-        self.pulse = asyncio.Event()
-        self.task: asyncio.Task[None] | None = None
-        self.settled = False
-        self.stopped_by = ""
-
-    def changed(self) -> None:
-        self.pulse.set()
-        self.pulse = asyncio.Event()
-
-    def phase(self, index: int) -> PanePhase:
-        if index in self.turns:
-            return PanePhase("turn")
-        trace = self.traces.get(index)
-        if trace is None:
-            return PanePhase()
-        now = trace.phase
-        return PanePhase("measuring" if self.measuring else now.name, now.position, now.eta)
 
 
 class SideBySide:
@@ -98,7 +51,7 @@ class SideBySide:
         self._grace = grace_seconds
         self._asker, self._hosts, self._store, self._adopt = asker, hosts, store, adopt
         self._free, self._clock = free, clock
-        self._live: dict[str, _Live] = {}
+        self._live: dict[str, LiveRound] = {}
         self._draining = False
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rounds")  # what is written later stands
 
@@ -160,7 +113,7 @@ class SideBySide:
         """Raises `RoundNotFound`."""
         live = self._live.get(round_id)
         if live is not None and live.round.principal == principal:
-            return self._view(live)
+            return live.view(self._clock.monotonic())
         found = await self._do(self._store.read, round_id, principal)
         return RoundView(found, tuple(PanePhase() for _ in found.panes), running=False)
 
@@ -179,11 +132,11 @@ class SideBySide:
         try:
             while not live.settled:
                 pulse = live.pulse
-                yield self._view(live)
+                yield live.view(self._clock.monotonic())
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(pulse.wait(), PHASE_SECONDS)
                     await asyncio.sleep(PULSE_SECONDS)
-            yield replace(self._view(live), running=False)
+            yield replace(live.view(self._clock.monotonic()), running=False)
         finally:
             live.attached -= 1
             live.last_attached = self._clock.monotonic()
@@ -204,7 +157,7 @@ class SideBySide:
         options = {**round_.options, **pane.options}
         options.pop("num_predict", None)  # the bound of the comparison is no bound of a chat
         chat_id: str = await self._adopt(
-            principal, model=pane.model, system=round_.system, options=options, turns=_messages(round_, index),
+            principal, model=pane.model, system=round_.system, options=options, turns=messages(round_, index),
             title=round_.title,
         )  # fmt: skip
         live = self._live.get(round_id)
@@ -227,17 +180,12 @@ class SideBySide:
             raise Draining
         if round_.id in self._live:
             raise BadRequest("this comparison is still running; stop it first")
-        live = _Live(round_, caller, self._clock.monotonic(), measuring=measuring)
+        live = LiveRound(round_, caller, self._clock.monotonic(), measuring=measuring)
         self._live[round_.id] = live
         live.task = asyncio.create_task(self._run(live), name=f"side by side {round_.id}")
         return round_
 
-    def _view(self, live: _Live) -> RoundView:
-        phases = tuple(live.phase(index) for index in range(len(live.round.panes)))
-        seconds = self._clock.monotonic() - live.began
-        return RoundView(live.round, phases, running=True, measuring=live.measuring, seconds=seconds)
-
-    async def _run(self, live: _Live) -> None:
+    async def _run(self, live: LiveRound) -> None:
         keeper = asyncio.create_task(self._checkpoints(live), name="checkpoints of a comparison")
         try:
             models = [pane.model for pane in live.round.panes]
@@ -255,6 +203,7 @@ class SideBySide:
             keeper.cancel()
             live.turns.clear()
             live.traces.clear()
+            live.round = closed(live.round, live.cut_short)
             try:
                 await self._write(live.round)
             except StoreError as error:
@@ -269,7 +218,7 @@ class SideBySide:
             with contextlib.suppress(LoupeError):
                 await self._hosts.resolve(model)
 
-    async def _pane(self, live: _Live, index: int) -> None:
+    async def _pane(self, live: LiveRound, index: int) -> None:
         """All that the pane is still to answer, one question after the other; an error ends it, not the others."""
         live.turns.discard(index)
         if live.measuring:
@@ -281,7 +230,7 @@ class SideBySide:
         live.traces.pop(index, None)
         live.changed()
 
-    async def _measure(self, live: _Live, index: int) -> None:
+    async def _measure(self, live: LiveRound, index: int) -> None:
         figures, why = None, ""
         try:
             figures = await measure(live.round, index, self._asker, lambda: self._caller(live, index))
@@ -290,40 +239,48 @@ class SideBySide:
         pane = live.round.panes[index]
         live.round = live.round.with_pane(index, replace(pane, fair=figures or pane.fair, unfair=why))
 
-    async def _answer(self, live: _Live, index: int, question: int) -> bool:
-        """Whether it came to its end. What was answered before it broke off is kept."""
-        request, deadline = live.round.request(index, question), self._clock.monotonic() + PATIENCE_SECONDS
-        answer = PaneAnswer(answer=Answer(model=request.model))
-        self._note(live, index, question, answer)
+    async def _answer(self, live: LiveRound, index: int, question: int) -> bool:
+        """Whether it came to its end. A queue that is full is come back to."""
+        deadline = self._clock.monotonic() + PATIENCE_SECONDS
         while True:
-            caller = self._caller(live, index)
             try:
-                async with aclosing(cast(Any, self._asker.ask(request, caller))) as growing:
-                    async for answer in growing:
-                        self._note(live, index, question, answer)
-                return answer.complete
+                return await self._ask(live, index, question)
             except QueueFull as error:
                 if self._clock.monotonic() > deadline:
-                    self._note(live, index, question, _ended(answer, caller.trace, MessageState.ERROR, error))
+                    asked = PaneAnswer(answer=Answer(model=live.round.panes[index].model))
+                    self._note(live, index, question, ended(asked, live.traces[index], MessageState.ERROR, error))
                     return False
                 await asyncio.sleep(error.retry_after or 1.0)
-            except Cancelled as error:
-                self._note(live, index, question, _ended(answer, caller.trace, MessageState.STOPPED, error))
-                return False
-            except LoupeError as error:
-                self._note(live, index, question, _ended(answer, caller.trace, MessageState.ERROR, error))
-                return False
-            except asyncio.CancelledError:
-                by_shutdown = (live.stopped_by or "shutdown") == "shutdown"
-                state = MessageState.INTERRUPTED if by_shutdown else MessageState.STOPPED
-                self._note(live, index, question, _ended(answer, caller.trace, state))
-                raise
 
-    def _note(self, live: _Live, index: int, question: int, answer: PaneAnswer) -> None:
+    async def _ask(self, live: LiveRound, index: int, question: int) -> bool:
+        """Whether it came to its end. What was answered before it broke off is kept."""
+        request, caller = live.round.request(index, question), self._caller(live, index)
+        answer = PaneAnswer(answer=Answer(model=request.model))
+        self._note(live, index, question, answer)
+        try:
+            async with aclosing(cast(Any, self._asker.ask(request, caller))) as growing:
+                async for answer in growing:
+                    self._note(live, index, question, answer)
+            return answer.complete
+        except QueueFull:
+            raise
+        except (Cancelled, asyncio.CancelledError) as error:
+            self._note(live, index, question, ended(answer, caller.trace, live.cut_short))
+            if isinstance(error, asyncio.CancelledError):
+                raise
+        except LoupeError as error:
+            self._note(live, index, question, ended(answer, caller.trace, MessageState.ERROR, error))
+        except Exception:  # the other panes go on
+            log.exception("a pane broke", round=live.round.id)
+            told = LoupeError("something broke while answering; the log has the details")
+            self._note(live, index, question, ended(answer, caller.trace, MessageState.ERROR, told))
+        return False
+
+    def _note(self, live: LiveRound, index: int, question: int, answer: PaneAnswer) -> None:
         live.round = live.round.with_pane(index, live.round.panes[index].with_answer(question, answer))
         live.changed()
 
-    def _caller(self, live: _Live, index: int) -> Caller:
+    def _caller(self, live: LiveRound, index: int) -> Caller:
         """With a fresh trace. One group: the queue counts the panes of a round as one request of its page. What nobody
         has looked at for the grace time lets those go first who wait in person."""
         trace = Trace(self._clock, principal=live.caller.principal, flow=live.caller.flow)
@@ -332,7 +289,7 @@ class SideBySide:
         priority = Priority.BATCH if unread else live.caller.priority
         return replace(live.caller, group=f"round {live.round.id}", priority=priority, trace=trace)
 
-    async def _checkpoints(self, live: _Live) -> None:
+    async def _checkpoints(self, live: LiveRound) -> None:
         written = live.round
         while True:
             await asyncio.sleep(CHECKPOINT_SECONDS)
@@ -348,17 +305,3 @@ class SideBySide:
 
     async def _do(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._disk, work, *arguments))
-
-
-def _ended(answer: PaneAnswer, trace: Trace, state: MessageState, error: LoupeError | None = None) -> PaneAnswer:
-    return replace(measured(answer, trace, error), state=state)
-
-
-def _messages(round_: Round, index: int) -> list[StoredMessage]:
-    """What a conversation made of this pane begins with. A part that is still being written stands as stopped."""
-    messages = [StoredMessage("", turn.role, turn.content, 0.0) for turn in round_.context]
-    for question, answer in zip(round_.questions, round_.panes[index].answers, strict=False):
-        state = MessageState.STOPPED if answer.state is MessageState.STREAMING else answer.state
-        messages.append(StoredMessage("", "user", question, 0.0))
-        messages.append(StoredMessage("", "assistant", answer.text, 0.0, state, answer.thinking, answer.answer))
-    return messages

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from app.comparison.live_round import PanePhase
 from app.comparison.rounds import Figures, Pane, PaneAnswer, Round
-from app.comparison.side_by_side import PanePhase
 from app.comparison.word_diff import Difference
 from app.core.conversations import MessageState
 from app.models.catalog import CatalogFamily, CatalogVariant, CatalogView

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from app.bootstrap import Services, build
+from app.comparison.live_round import RoundView
 from app.comparison.rounds import Pane, Round
-from app.comparison.side_by_side import RoundView
 from app.config import Settings
 from app.core.conversations import MessageState
 from app.core.errors import QueueFull

@@ -6,8 +6,8 @@ from html import escape
 
 import streamlit as st
 
+from app.comparison.live_round import PanePhase, RoundView
 from app.comparison.rounds import Pane, PaneAnswer, Round
-from app.comparison.side_by_side import PanePhase, RoundView
 from app.core.conversations import MessageState
 from app.ui import access, bridge, notices
 from app.ui import compare_side_actions as actions

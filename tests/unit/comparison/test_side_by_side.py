@@ -11,10 +11,11 @@ from typing import Any, cast
 import pytest
 
 from app.comparison.energy import EnergyMeter
+from app.comparison.live_round import RoundView
 from app.comparison.pane_run import PaneAsker
 from app.comparison.round_store import RoundNotFound, RoundStore
 from app.comparison.rounds import MOST_PANES, Pane, Round, Turn
-from app.comparison.side_by_side import RoundView, SideBySide
+from app.comparison.side_by_side import SideBySide
 from app.core.conversations import MessageState
 from app.core.errors import BadRequest, Draining, GenerationFailed, QueueFull
 from app.core.generation import CacheMode, Chunk, GenerationRequest, Priority, Usage
@@ -276,9 +277,26 @@ async def test_an_error_ends_one_pane_and_going_on_asks_only_that_one(bench: Ben
     assert [request.model for request in bench.models.asked[before:]] == ["a:1"]
 
 
+async def test_a_bug_ends_one_pane_and_the_others_go_on(bench: Bench) -> None:
+    bench.machine.slots = 4
+    bench.models.failures["a:1"] = [ValueError("a bug")]
+    ended = await bench.ended((await bench.asked("a:1", "b:1")).id)
+    assert [pane.answers[0].state for pane in ended.panes] == [MessageState.ERROR, MessageState.COMPLETE]
+    assert "the log has the details" in ended.panes[0].answers[0].answer.error
+
+
 async def test_a_full_queue_is_waited_for(bench: Bench) -> None:
     bench.models.failures["a:1"] = [QueueFull(1, 1, retry_after=0.01)]
     assert (await bench.ended((await bench.asked("a:1", "b:1")).id)).complete
+
+
+async def test_what_waits_for_a_full_queue_can_be_stopped(bench: Bench) -> None:
+    bench.models.failures["a:1"] = [QueueFull(1, 1, retry_after=600.0)]
+    started = await bench.asked("a:1", "b:1")
+    await until(lambda: bench.models.asked and not bench.models.now)
+    await bench.side.stop(started.id)
+    [answer] = (await bench.side.get(started.id, "local")).round.panes[0].answers
+    assert answer.state is MessageState.STOPPED
 
 
 async def test_stop_keeps_what_was_answered(bench: Bench) -> None:

@@ -9,8 +9,8 @@ import pytest
 from app.comparison.ballots import Poll, PollView, Reveal
 from app.comparison.blind_votes import Choice as Vote_Choice
 from app.comparison.blind_votes import Vote
+from app.comparison.live_round import PanePhase
 from app.comparison.rounds import Figures, Pane, PaneAnswer, Round
-from app.comparison.side_by_side import PanePhase
 from app.comparison.word_diff import compare
 from app.core.conversations import Answer, MessageState
 from app.core.generation import Usage
