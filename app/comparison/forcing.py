@@ -30,6 +30,7 @@ FIXED_OPTIONS: Mapping[str, Json] = {
     "frequency_penalty": 0,
     "seed": 1,
 }
+_HOLE = 40  # characters that may be missing between two entries
 _DIGITS = 6  # of a logprob that is kept: single precision tells no more
 _LIKE_ASCII = str.maketrans(
     {"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss", "æ": "ae", "ø": "o", "×": "x"}
@@ -82,8 +83,9 @@ def speaking_body(prompt: str, tokens: int, options: Mapping[str, Json]) -> dict
 
 
 def spoken(text: str) -> str | None:
-    """The answer in what came of `speaking_body`, cut off or closed; None where the host did not hold to the form."""
-    inner = text[1:-1] if len(text) > 1 and text.endswith('"') else text[1:]
+    """The text of one JSON string, cut off or closed (grammars allow white space behind it); None for another form."""
+    closed = text.rstrip()
+    inner = closed[1:-1] if len(closed) > 1 and closed.endswith('"') else text[1:]
     return inner if text.startswith('"') and json.dumps(inner) == f'"{inner}"' else None
 
 
@@ -126,7 +128,7 @@ def positions(answer: str, entries: Sequence[Mapping[str, Json]]) -> tuple[Posit
         token = entry.get("token")
         if not isinstance(token, str) or not token:
             continue
-        start = at if whole.startswith(token, at) else whole.find(token, at)
+        start = at if whole.startswith(token, at) else whole.find(token, at, at + _HOLE + len(token))
         if start < 0:
             continue
         at = start + len(token)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.comparison import forcing
-from app.comparison.forcing import RowState, plain, positions, read_rows
+from app.comparison.forcing import RowState, plain, positions, read_rows, spoken
 from app.comparison.results import ProbeText
 from tests.measuring import done_reply
 from tests.recordings import recording
@@ -27,6 +27,25 @@ def entries(*tokens: str):
 
 
 WHOLE = entries('"', "The", " sky", " is", " blue", '"')
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ('"It rains.', "It rains."),
+        ('"It rains."', "It rains."),
+        ('"It rains." \n', "It rains."),
+        ('"It rains. ', "It rains. "),
+        ('"', ""),
+        ('"a"b', None),
+        ('"a\nb"', None),
+        ('"a\\b', None),
+        ("It rains.", None),
+        ("", None),
+    ],
+)
+def test_what_was_said_within_a_string_is_told_from_other_forms(said, text):
+    assert spoken(said) == text
 
 
 @given(st.text())
