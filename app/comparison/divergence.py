@@ -17,7 +17,7 @@ from app.comparison.results import Alternative
 TOP = 20  # as many as Ollama gives
 _HALF = 10
 _TAIL = 2.0  # the estimate's weight of L20 − L10: within 4 % of the full vocabulary for five variants
-_LEAST = 1e-7  # of the lump's probability: logprobs come in single precision
+_BLUR = 2e-6  # of a lump's probability: logprobs come in single precision, and a bound must not profit from that
 _BROKEN = "\ufffd"  # a piece of a character: several tokens look like this
 
 _Masses = Mapping[str, float]
@@ -88,6 +88,6 @@ def lumped(p: _Masses, q: _Masses, also: Collection[str] | None = None) -> float
     terms = [p[name] * math.log(p[name] / q[name]) for name in shared if p[name] and q[name]]
     rest_p = 1 - math.fsum(p[name] for name in shared)
     rest_q = 1 - math.fsum(q[name] for name in shared)
-    if rest_p > _LEAST:
-        terms.append(rest_p * math.log(rest_p / max(rest_q, _LEAST)))
+    if rest_p > _BLUR:
+        terms.append(rest_p * math.log(rest_p / (max(rest_q, 0.0) + _BLUR)))
     return max(0.0, math.fsum(terms))
