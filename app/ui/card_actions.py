@@ -12,7 +12,7 @@ import streamlit as st
 
 from app.comparison.plan import Asked
 from app.comparison.question_set import read_questions
-from app.core.errors import BadRequest, LoupeError
+from app.core.errors import BadRequest
 from app.ui import access, bridge, notices
 from app.ui import card_run_words as run_words
 from app.ui.state import card_state, open_card, open_report
@@ -43,13 +43,7 @@ FAMILY, VARIANTS, REFERENCE, DEPTH, CONTEXT, SOURCE, PROMPTS, FILE = (
 
 def _told_at(place: str, work: Callable[[], T]) -> T | None:
     """What `work` returns; None where it fails, and its error is told at that place of the page."""
-    told = card_state().notices
-    told.pop(place, None)
-    try:
-        return work()
-    except LoupeError as error:
-        told[place] = notices.notice_for(error)
-        return None
+    return notices.told_at(card_state().notices, place, work)
 
 
 def dismiss() -> None:

@@ -5,10 +5,11 @@ One entry per error class; the most specific one wins. `showing_errors` is the o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
+from typing import TypeVar
 
 import streamlit as st
 
@@ -26,6 +27,7 @@ class Notice:
     tone: str = "bad"
 
 
+T = TypeVar("T")
 Writer = Callable[[e.LoupeError], Notice]
 
 
@@ -122,6 +124,16 @@ def show_at(place: str, told: Mapping[str, Notice]) -> None:
     """Draw what is told at that place of a page, if anything is."""
     if place in told:
         show(told[place], key=place)
+
+
+def told_at(told: MutableMapping[str, Notice], place: str, work: Callable[[], T]) -> T | None:
+    """What `work` returns; None where it fails, and its error is told at that place from now on."""
+    told.pop(place, None)
+    try:
+        return work()
+    except e.LoupeError as error:
+        told[place] = notice_for(error)
+        return None
 
 
 def broke(report: str) -> None:

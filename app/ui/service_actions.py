@@ -7,7 +7,6 @@ from typing import TypeVar
 
 import streamlit as st
 
-from app.core.errors import LoupeError
 from app.core.generation import Priority
 from app.ui import access, bridge, notices
 from app.ui import service_words as words
@@ -21,13 +20,7 @@ ADD, ADDRESS, NAME, SLOTS, HOST_KEY = "add", "host-address", "host-name", "host-
 
 def _told_at(place: str, work: Callable[[], T]) -> T | None:
     """What `work` returns; None where it fails, and its error is told at that place of the page."""
-    told = service_state().notices
-    told.pop(place, None)
-    try:
-        return work()
-    except LoupeError as error:
-        told[place] = notices.notice_for(error)
-        return None
+    return notices.told_at(service_state().notices, place, work)
 
 
 # -- queue and hosts --------------------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def decide(page: Page) -> None:
 
 def look_closer(page: Page) -> None:
     """Pictures drawn in the page; a token opens both lists, by mouse and by keyboard."""
-    expect(page.locator(".lp-chart svg").first).to_be_visible(timeout=SECONDS)
+    expect(page.locator(".lp-chart svg").first).to_be_visible(timeout=3 * SECONDS)  # the bundle is made first
     expect(page.locator(".lp-chart-fault:visible")).to_have_count(0)
     strip = page.locator(".lp-strip")
     strip.locator(".lp-token").first.click(timeout=SECONDS)
