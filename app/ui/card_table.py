@@ -7,12 +7,12 @@ labels promise an order that the weights of a small model do not keep.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.comparison.results import Estimate, Memory, Scorecard, Severity, VariantResult
 from app.ui import card_words as words
 from app.ui import view_models as vm
-from app.ui.card_numbers import Figure, figure
+from app.ui.card_numbers import Figure, figure, plain_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +55,19 @@ COLUMNS = (
     Column("ttft", "TTFT", "", "TTFT"),
     Column("prefill", "Prefill", "tok/s", "prefill speed"),
     Column("decode", "Decode", "tok/s", "decode speed"),
+    Column("energy", "Energy", "J/token", "energy"),
     Column("kld", "KLD", "nats", "KLD"),
     Column("bound", "KLD at least", "nats", "KLD bound"),
     Column("same_top", "Same top", "%", "same-top"),
     Column("ppl", "PPL ratio", "", "PPL ratio"),
     Column("first", "First difference", "tokens", "first difference"),
 )
+
+
+def columns(card: Scorecard) -> tuple[Column, ...]:
+    """Energy only where a meter could be read: a column of dashes tells nothing."""
+    metered = any(variant.speed is not None and variant.speed.joules_per_token for variant in card.variants)
+    return tuple(column for column in COLUMNS if metered or column.key != "energy")
 
 
 def rows(card: Scorecard) -> tuple[Row, ...]:
@@ -102,7 +109,7 @@ def _row(card: Scorecard, variant: VariantResult) -> Row:
     warned = any(
         variant.name in finding.variants and finding.severity is not Severity.NOTE for finding in card.findings
     )
-    cells = tuple(_CELLS[column.key](card, variant) for column in COLUMNS)
+    cells = tuple(_CELLS[column.key](card, variant) for column in columns(card))
     tier = "reference" if variant.reference else str(variant.tier or "")
     return Row(variant, labels(card)[variant.name], cells, tier, tied_with(card, variant.name), warned)
 
@@ -156,7 +163,7 @@ def _plain(estimate: Estimate | None, reason: str, *, unit: str = "", scale: flo
 def _speed(name: str, unit: str = "tok/s") -> Callable[[Scorecard, VariantResult], Cell]:
     def cell(card: Scorecard, variant: VariantResult) -> Cell:
         estimate: Estimate | None = getattr(variant.speed, name, None)
-        reason = words.why_unknown(card, variant, "speed")
+        reason = words.why_unknown(card, variant, "energy" if name == "joules_per_token" else "speed")
         if unit == "s":
             return _seconds(estimate, reason)
         shown = _plain(estimate, reason, unit=unit)
@@ -178,8 +185,11 @@ def _kld(card: Scorecard, variant: VariantResult) -> Cell:
         return Cell(vm.UNKNOWN, told=words.why_unknown(card, variant, "quality"))
     quality = variant.quality
     cell = _quality("kld", "nats")(card, variant)
+    if quality is not None and quality.kld_p99 is not None:
+        worst = f"{cell.told}. One token in a hundred is above {plain_number(quality.kld_p99)} nats."
+        cell = replace(cell, told=worst)
     if quality is not None and quality.floor > 0.1 * quality.kld_bound.value:
-        return Cell(cell.value, cell.under, f"{cell.told}. {words.UNDER_THE_FLOOR}", "weak")
+        return Cell(cell.value, cell.under, f"{vm.sentence(cell.told)} {words.UNDER_THE_FLOOR}", "weak")
     return cell
 
 
@@ -190,6 +200,7 @@ _CELLS: dict[str, Callable[[Scorecard, VariantResult], Cell]] = {
     "ttft": _speed("ttft", "s"),
     "prefill": _speed("prefill_tps"),
     "decode": _speed("decode_tps"),
+    "energy": _speed("joules_per_token", "J/token"),
     "kld": _kld,
     "bound": _quality("kld_bound", "nats"),
     "same_top": _quality("same_top", "%", 100.0),

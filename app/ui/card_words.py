@@ -50,12 +50,12 @@ METHOD = (
 
 
 def why_unknown(card: Scorecard, variant: VariantResult, what: str) -> str:
-    """Why a figure is a dash; `what` is memory, speed or quality."""
+    """Why a figure is a dash; `what` is memory, speed, energy or quality."""
     if variant.reference and what == "quality":
         return "This is the reference: the others are measured against it."
     if card.state in LIVE:
         return "Not measured yet."
-    reasons = [note for note in variant.notes if not note.startswith("energy")]  # which has no column
+    reasons = [note for note in variant.notes if note.startswith("energy") == (what == "energy")]
     if reasons:
         return " ".join(vm.sentence(note) for note in reasons)
     if card.state == "cancelled":
@@ -170,6 +170,9 @@ def quality_line(card: Scorecard) -> str:
     parts = [told, f"the reference against itself: {control}"]
     if lost:
         parts.append(f"{vm.count(lost, 'position')} could not be aligned and {'is' if lost == 1 else 'are'} left out")
+    recut = max(quality.retokenised for quality in measured)
+    if recut:
+        parts.append(f"in up to {vm.count(recut, 'text')} a variant cut words otherwise, and was aligned by letters")
     return vm.sentence("; ".join(parts))
 
 

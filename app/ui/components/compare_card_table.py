@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 import streamlit as st
@@ -10,7 +11,7 @@ from app.comparison.results import Scorecard
 from app.ui import card_table, theme
 from app.ui import card_words as words
 from app.ui import view_models as vm
-from app.ui.card_table import COLUMNS, Cell, Column, Row
+from app.ui.card_table import Cell, Column, Row
 from app.ui.components.glossary import explained
 
 
@@ -24,8 +25,9 @@ def show(card: Scorecard) -> None:
 
 def table_html(card: Scorecard) -> str:
     """Roles are said, because a narrow page lays the table out as a list, which takes them away."""
-    head = "".join(_head(column) for column in COLUMNS)
-    body = "".join(_row(row) for row in card_table.rows(card))
+    columns = card_table.columns(card)
+    head = "".join(_head(column) for column in columns)
+    body = "".join(_row(row, columns) for row in card_table.rows(card))
     return (
         f'<table role="table" aria-label="Figures by variant"><thead role="rowgroup"><tr role="row">'
         f'<th role="columnheader" scope="col">Variant</th>{head}</tr></thead>'
@@ -38,13 +40,13 @@ def _head(column: Column) -> str:
     return f'<th role="columnheader" scope="col">{explained(column.title, column.term)}{unit}</th>'
 
 
-def _row(row: Row) -> str:
+def _row(row: Row, columns: Sequence[Column]) -> str:
     variant = row.variant
     colour = theme.bpw_colour(variant.bits_per_weight, reference=variant.reference)
     name = variant.name + (f", also {', '.join(variant.aliases)}" if variant.aliases else "")
     tier = f'<small title="{escape(words.TIER_TOLD, quote=True)}">{escape(row.tier)}</small>' if row.tier else ""
     mark = '<b class="lp-mark" title="See what was found above">!</b>' if row.warned else ""
-    cells = "".join(_cell(column, cell, row) for column, cell in zip(COLUMNS, row.cells, strict=True))
+    cells = "".join(_cell(column, cell, row) for column, cell in zip(columns, row.cells, strict=True))
     return (
         f'<tr role="row"><th role="rowheader" scope="row" title="{escape(name, quote=True)}">'
         f'<i style="background:{colour}"></i><b>{escape(row.label)}</b>{mark}{tier}</th>{cells}</tr>'

@@ -16,6 +16,7 @@ TERMS = {
     "warm load": "Reading the weights into memory when the file was read before; the first time it is slower.",
     "prefill speed": "Tokens of a prompt read per second: the slope between two lengths, so that fixed costs cancel.",
     "decode speed": "Tokens written per second, in requests made for measuring it.",
+    "energy": "Joules drawn for each token written, above what the machine draws at rest.",
     "memory": "Weights, context and work space: as the host reports it, and as predicted from the file.",
     "bpw": "Bits per weight: the size of the weights in bits, divided by their number. The label only suggests it.",
     "Cache": "Looking for the same request in the response cache.",

@@ -9,7 +9,7 @@ from app.ui import card_deep, card_table, card_times
 from app.ui.card_table import COLUMNS
 from tests.ui import scorecards
 
-KEYS = [column.key for column in COLUMNS]
+KEYS = [column.key for column in COLUMNS if column.key != "energy"]
 
 
 def cell(row: card_table.Row, key: str) -> card_table.Cell:
@@ -41,7 +41,7 @@ def test_figures_carry_interval_and_n() -> None:
     assert (cell(row, "decode").value, cell(row, "decode").under) == ("61.0", "± 1.2 (n 6)")
     assert cell(row, "ttft").value == "380 ms"
     assert cell(row, "same_top").value == "88.7"
-    assert cell(row, "kld").told == "0.073 ± 0.016 nats (n 24)"
+    assert cell(row, "kld").told == "0.073 ± 0.016 nats (n 24). One token in a hundred is above 0.581 nats."
 
 
 def test_memory_that_was_only_predicted_is_marked_so() -> None:
@@ -109,3 +109,14 @@ def test_half_widths_of_two_measurements_add_by_their_squares() -> None:
     assert round(ratio.value, 3) == 2
     assert round(ratio.high / ratio.value, 4) == round((10 / 9) ** (2**0.5), 4)
     assert card_times.ratio_of(Estimate(0, 0, 0), Estimate(1, 1, 1)) is None
+
+
+def test_energy_has_a_column_where_a_meter_could_be_read() -> None:
+    card = scorecards.scorecard("fp16", "q8_0")
+    assert "energy" not in [column.key for column in card_table.columns(card)]
+    speed = card.variants[1].speed
+    assert speed is not None
+    metered = replace(card.variants[1], speed=replace(speed, joules_per_token=Estimate(1.2, 1.0, 1.5, 4)))
+    card = replace(card, variants=(card.variants[0], metered))
+    place = [column.key for column in card_table.columns(card)].index("energy")
+    assert [row.cells[place].value for row in card_table.rows(card)] == ["–", "1.20"]
