@@ -9,6 +9,7 @@ import streamlit as st
 from app.comparison.results import Scorecard
 from app.ui import card_deep
 from app.ui.card_deep import Table
+from app.ui.components import figure_table
 
 
 def show(card: Scorecard) -> None:
@@ -18,12 +19,7 @@ def show(card: Scorecard) -> None:
 
 
 def _html(table: Table) -> str:
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.head)
-    body = "".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in row[1:])}</tr>'
-        for row in table.rows
-    )
     return (
         f'<h3 class="lp-part">{escape(table.title)}</h3><p class="lp-quiet">{escape(table.told)}</p>'
-        f'<div class="lp-times"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f"{figure_table.html(table.head, table.rows)}"
     )

@@ -11,7 +11,7 @@ from app.comparison.report_pairs import beside
 from app.comparison.results import Scorecard
 from app.ui import access, card_times
 from app.ui import card_words as words
-from app.ui.card_times import Change
+from app.ui.components import figure_table
 from app.ui.fragments import fragment
 
 NONE = ""
@@ -42,27 +42,7 @@ def _html(before: Scorecard, later: Scorecard, *, now: float) -> str:
     if not found:
         return '<p class="lp-quiet">The two have no variant in common with figures in both.</p>'
     told = "".join(f'<p class="lp-quiet">{escape(line)}</p>' for line in beside(before, later).differences)
-    body = "".join(_row(change) for change in found)
-    head = "".join(
-        f'<th role="columnheader" scope="col">{escape(name)}</th>'
-        for name in (
-            "Variant",
-            "Figure",
-            words.when(before.started_at, now),
-            words.when(later.started_at, now),
-            "Change",
-        )
-    )
-    return (
-        f'<div class="lp-times">{told}<table role="table"><thead role="rowgroup"><tr role="row">{head}</tr></thead>'
-        f'<tbody role="rowgroup">{body}</tbody></table></div>'
-    )
-
-
-def _row(change: Change) -> str:
-    cells = "".join(f'<td role="cell">{escape(text)}</td>' for text in (change.name, change.before, change.now))
-    mark = ' class="lp-shown"' if change.shown else ""
-    return (
-        f'<tr role="row"><th role="rowheader" scope="row">{escape(change.label)}</th>{cells}'
-        f'<td role="cell"{mark}>{escape(change.told)}</td></tr>'
-    )
+    head = ("Variant", "Figure", words.when(before.started_at, now), words.when(later.started_at, now), "Change")
+    rows = [(change.label, change.name, change.before, change.now, change.told) for change in found]
+    shown = [place for place, change in enumerate(found) if change.shown]
+    return told + figure_table.html(head, rows, strong=shown)
