@@ -220,6 +220,8 @@ class Comparisons:
         def told(people_first: bool) -> None:
             if people_first:
                 handle.say("Somebody is asking: people go first", waiting=True)
+            else:
+                handle.say("Going on")
 
         bench = HostBench(self._needs.way, asked.host, gate, told)
         progress = await asyncio.to_thread(kept_progress, self._store, comparison_id)

@@ -42,6 +42,8 @@ def card_of(card: Scorecard, found: Found, wish: Wish) -> Scorecard:
     progress, raw = found.progress, found.raw
     withheld = validity.withheld(found.subjects, found.reference, progress, found.server)
     measured = {one.digest: _quality(one, found) for one in found.subjects if one.digest not in withheld}
+    apart = [one for one in found.subjects if validity_after.nothing_in_common(measured.get(one.digest))]
+    measured |= {one.digest: None for one in apart}
     shown = {variant.digest: variant for variant in card.variants}
     variants = tuple(
         _variant(shown[one.digest], progress.variants.get(one.digest), measured.get(one.digest))
@@ -52,7 +54,8 @@ def card_of(card: Scorecard, found: Found, wish: Wish) -> Scorecard:
     scores = _task_scores(card, found)
     variants = tuple(replace(variant, tasks=scores.get(variant.name, ())) for variant in variants)
     card = replace(card, variants=variants, separations=separations, seconds=progress.seconds)
-    card = replace(card, findings=_findings(card, found))
+    told = (*(validity_after.broken(one.name) for one in apart), *_findings(card, found))
+    card = replace(card, findings=tuple(dict.fromkeys(told)))
     return replace(card, recommendation=recommend(card, wish) if there or _all_fast(card) else None)
 
 
@@ -102,4 +105,4 @@ def _findings(card: Scorecard, found: Found) -> tuple[Finding, ...]:
             subject.name, rows, variant.quality, bits=subject.facts.bits_per_weight, reference_bits=bits
         )
     told += validity_after.after(card, found.progress)
-    return tuple(dict.fromkeys(told))
+    return tuple(told)

@@ -86,7 +86,7 @@ def steps_of(depth: str, variants: int, reference: int) -> tuple[Step, ...]:
     """All steps, the reference being at that place of the list."""
     there = list(range(variants))
     steps = [Step(Kind.SPEED, at, 0, 3) for at in there]
-    steps.append(Step(Kind.ANSWERS, reference, 0, 4))
+    steps.append(Step(Kind.ANSWERS, reference, 0, 5))
     for at in reversed(there):
         steps.append(Step(Kind.SPEED, at, 1, 3))
         if at != reference:

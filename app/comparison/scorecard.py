@@ -72,6 +72,7 @@ class ScorecardRun:
         self._step = self._steps[0]
         self._total = sum(step.weight for step in self._steps) * PARTS
         self._before = 0
+        self._began = self._idle = 0.0
 
     async def run(self) -> None:
         """Measure what is left. Raises `LoupeError`s of the host; what was measured is kept."""
@@ -82,7 +83,7 @@ class ScorecardRun:
 
     async def _one(self, step: Step) -> None:
         frame, self._step = self._frame, step
-        began, idle = frame.clock.monotonic(), frame.idle()
+        self._began, self._idle = frame.clock.monotonic(), frame.idle()
         self._tell(0.0)
         kinds: dict[Kind, Callable[[Step, Subject], Awaitable[None]]] = {
             Kind.SPEED: self._speed, Kind.ANSWERS: self._answers, Kind.QUALITY: self._quality, Kind.DEPTH: self._depth,
@@ -90,7 +91,8 @@ class ScorecardRun:
         }  # fmt: skip
         await kinds[step.kind](step, frame.subjects[step.variant])
         progress = frame.progress
-        progress.seconds += frame.clock.monotonic() - began - (frame.idle() - idle)
+        progress.seconds += frame.clock.monotonic() - self._began - (frame.idle() - self._idle)
+        self._began, self._idle = frame.clock.monotonic(), frame.idle()
         progress.done = (*progress.done, step.key)
         await self._keep()
         self._tell(1.0)
@@ -249,7 +251,15 @@ class ScorecardRun:
         }[step.kind]  # fmt: skip
         completed = self._before + round(step.weight * PARTS * min(1.0, share))
         detail = f"{frame.subjects[step.variant].name}: {doing} (step {place} of {len(self._steps)})"
-        self._handle.progress(completed, self._total, detail, rated=False)
+        self._handle.progress(completed, self._total, detail, rated=False, left=self._left(completed))
+
+    def _left(self, completed: int) -> float | None:
+        """Seconds, by what was done so far; none while that is little."""
+        if completed < self._total / 20:
+            return None
+        frame = self._frame
+        spent = frame.progress.seconds + frame.clock.monotonic() - self._began - (frame.idle() - self._idle)
+        return spent / completed * (self._total - completed)
 
 
 def _usual(measured: Measured) -> float:

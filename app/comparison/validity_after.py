@@ -5,13 +5,14 @@ from __future__ import annotations
 from statistics import fmean, median, stdev
 
 from app.comparison.progress import Measured, Progress
-from app.comparison.results import Finding, Scorecard, Severity
+from app.comparison.results import Finding, Quality, Scorecard, Severity
 
 DRIFT = 0.10  # of the decode speed, between the first and the last round
 NOISE = 0.15  # of a round's decode speed, as its standard deviation
 TOO_FAST = 1.75  # times the reference's bytes a second
 REPEATABLE = 1e-3  # nats of the reference against itself
 ENOUGH_TEXTS = 24
+NOTHING_ALIKE = 0.10  # of positions with the same likeliest word
 
 
 def after(card: Scorecard, progress: Progress) -> tuple[Finding, ...]:
@@ -26,14 +27,27 @@ def after(card: Scorecard, progress: Progress) -> tuple[Finding, ...]:
     return tuple(one for one in found if one is not None)
 
 
+def nothing_in_common(quality: Quality | None) -> bool:
+    """Whether the likeliest words are hardly ever the same. The bound by the 20 likeliest says nothing then: lists that
+    share no word have a bound of zero."""
+    return quality is not None and quality.same_top.value < NOTHING_ALIKE
+
+
+def broken(name: str) -> Finding:
+    text = f"{name} says something else than the reference at almost every word: it is broken, or another model."
+    advice = "Look at its answers side by side; pull or make it again."
+    return Finding("nothing-in-common", Severity.REFUSED, text, advice, (name,))
+
+
 def faster_than_memory(card: Scorecard) -> tuple[str, ...]:
     """Variants whose weights would have gone through memory much faster than the reference's: smaller formats take
     more arithmetic, so they never reach more of the bandwidth."""
-    speeds = {
-        one.name: one.speed.decode_tps.value * one.size for one in card.variants if one.speed and one.speed.decode_tps
-    }
-    usual = speeds.get(card.reference)
-    return tuple(name for name, bytes_a_second in speeds.items() if usual and bytes_a_second > TOO_FAST * usual)
+    speeds = {one.name: (one.speed.decode_tps, one.size) for one in card.variants if one.speed and one.speed.decode_tps}
+    if (reference := speeds.get(card.reference)) is None:
+        return ()
+    usual, size = reference
+    most = TOO_FAST * (usual.value if usual.high is None else usual.high) * size
+    return tuple(name for name, (speed, size) in speeds.items() if (speed.low or 0.0) * size > most)
 
 
 def _drift(card: Scorecard, progress: Progress) -> Finding | None:
@@ -46,7 +60,7 @@ def _drift(card: Scorecard, progress: Progress) -> Finding | None:
 
 
 def _round_ratio(measured: Measured) -> float | None:
-    rounds = [one for one in measured.samples.decodes if one]
+    rounds = [one for one in measured.samples.decodes if len(one) > 1]  # one alone is chance
     return median(rounds[-1]) / median(rounds[0]) if len(rounds) > 1 else None
 
 
@@ -63,7 +77,7 @@ def _noise(progress: Progress) -> Finding | None:
 
 def _few_texts(card: Scorecard) -> Finding | None:
     counts = [variant.quality.texts for variant in card.variants if variant.quality]
-    if not counts or min(counts) >= ENOUGH_TEXTS or card.state == "running":
+    if not counts or min(counts) >= ENOUGH_TEXTS:
         return None
     text = f"Quality stands on {min(counts)} texts only; intervals are reliable from {ENOUGH_TEXTS} on."
     return Finding("few-texts", Severity.NOTE, text, "Add questions, or compare with the shipped ones.")

@@ -99,12 +99,13 @@ class JobHandle:
             await event.wait()
 
     def progress(
-        self, completed: int, total: int, detail: str, *, moved: int | None = None, rated: bool = True
-    ) -> None:
+        self, completed: int, total: int, detail: str, *, moved: int | None = None, rated: bool = True,
+        left: float | None = None,
+    ) -> None:  # fmt: skip
         """`moved` is what the rate is taken of, where part of `completed` was there before. Not `rated`: the unit means
-        nothing to people, so only the time left is told."""
+        nothing to people, so only the time left is told; `left` is that, where the work itself knows better."""
         rate = self._pace.tell(completed if moved is None else moved, total)
-        eta = (total - completed) / rate if rate and total else None
+        eta = left if left is not None else (total - completed) / rate if rate and total else None
         rate = rate if rated else None
         self._jobs._update(
             self._id, completed=completed, total=total, detail=detail, rate=rate, eta=eta, state=JobState.RUNNING

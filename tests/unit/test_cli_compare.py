@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from app.cli_compare import BELOW, _asked, _below, add_options, size
+from app.cli_compare import BELOW, _asked, _below, _earlier, add_options, size
+from app.comparison.report import document
 from app.core.errors import BadRequest
 from app.core.measures import Tier
+from tests.unit.comparison import cards
 
 
 def options(*words: str) -> argparse.Namespace:
@@ -44,6 +48,27 @@ def test_questions_of_a_file_go_along(tmp_path: Any) -> None:
     file.write_text("What is a tree?\nAnd a river?\n")
     body = _asked(options("m", "--prompts", str(file)), None)
     assert (body["question_set"], body["questions"]) == ("my-questions", ["What is a tree?", "And a river?"])
+
+
+def test_a_report_is_measured_again_as_it_was_unless_something_else_is_said(tmp_path: Any) -> None:
+    card = replace(cards.card(), depth="deep", options={"num_ctx": 2048}, seed=7)
+    file = tmp_path / "report.json"
+    file.write_text(json.dumps(document(card)))
+    first = _earlier(str(file))
+    assert first is not None and first[1] == card
+    names = [variant.name for variant in card.variants]
+    assert _asked(options(), first) == {
+        "models": names, "reference": card.reference, "depth": "deep", "context": 2048, "seed": 7,
+    }  # fmt: skip
+    other = _asked(options("m", "--quick", "--context", "4096"), first)
+    assert (other["models"], other["depth"], other["context"]) == (["m"], "quick", 4096)
+
+
+def test_what_is_no_report_is_refused(tmp_path: Any) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("nothing")
+    with pytest.raises(BadRequest, match="this is no report"):
+        _earlier(str(file))
 
 
 def test_without_a_model_it_says_how_it_is_used() -> None:

@@ -177,7 +177,15 @@ def test_few_texts_and_a_host_that_does_not_repeat_itself_are_said() -> None:
 def test_a_speed_above_what_memory_can_give_is_said() -> None:
     card = cards.card()
     fast = card.variants[-1]
-    speed = replace(fast.speed or Speed(), decode_tps=Estimate(1000.0))
+    speed = replace(fast.speed or Speed(), decode_tps=Estimate(1000.0, 990.0, 1010.0))
     quick = replace(card, variants=(*card.variants[:-1], replace(fast, speed=speed)))
     assert validity_after.faster_than_memory(card) == ()
     assert validity_after.faster_than_memory(quick) == (fast.name,)
+
+
+def test_a_model_that_shares_no_word_has_no_distance_instead_of_none() -> None:
+    quality = cards.card().variants[1].quality
+    assert quality is not None and not validity_after.nothing_in_common(quality)
+    assert validity_after.nothing_in_common(replace(quality, same_top=Estimate(0.02)))
+    assert not validity_after.nothing_in_common(None)
+    assert validity_after.broken("m").severity is Severity.REFUSED
