@@ -14,7 +14,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 from app.comparison.bench import Reply
-from app.core.errors import HostError, HostProtocolError, HostTimeout, LoupeError
+from app.core.errors import GenerationFailed, HostError, HostProtocolError, HostTimeout, LoupeError
 from app.core.generation import CacheMode, Chunk, GenerationRequest, Json, Priority, Span, Usage
 from app.core.hosts import LoadedModel, ModelDetail
 from app.core.ports import Backend
@@ -33,6 +33,7 @@ PATIENCE_SECONDS = 3600.0
 AGAIN_SECONDS = 2.0  # before a request is repeated that the host could not take
 TRIES = 30
 REPEATS = 24
+REPEAT_WORDS = "repeat limit"  # of the error that some versions end such an answer with
 RELOAD_NS = 100_000_000  # a request that loaded for longer found its model gone
 UNTOLD_NS = 250_000_000  # time that a host's own account of an answer leaves open: it was busy with something else
 Sleep = Callable[[float], Awaitable[None]]
@@ -208,8 +209,8 @@ class HostBench:
                     if not chunks:
                         others.begun()
                     chunks.append(piece)
-        except HostProtocolError:
-            if not _repeats(chunks):
+        except (HostProtocolError, GenerationFailed) as error:
+            if not (_repeats(chunks) or (chunks and REPEAT_WORDS in error.message)):
                 raise
             complete = False
         return _Told(chunks, complete, trace, disturbed=others.came())

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from app.comparison.host_bench import HostBench, Way
-from app.core.errors import HostProtocolError, HostUnreachable, ModelNotFound
+from app.core.errors import GenerationFailed, HostProtocolError, HostUnreachable, ModelNotFound
 from app.core.generation import Chunk, Usage
 from tests.fakes import MODEL, FakeBackend, answer, chat, chunk, settle
 from tests.unit.services.test_chat import Rig, end, rig_of
@@ -116,6 +116,8 @@ async def test_an_answer_cut_off_for_repeating_itself_is_one_and_a_lost_connecti
     rig.hosts[1].enqueue(*[piece("la ")] * 31, cut)
     reply = await bench_of(rig).generate(MODEL, {"prompt": "x"})
     assert not reply.complete and reply.text.startswith("la la")
+    rig.hosts[1].enqueue(piece("x"), GenerationFailed("two", "prediction aborted, token repeat limit reached"))
+    assert not (await bench_of(rig).generate(MODEL, {"prompt": "x"})).complete
     rig.hosts[1].enqueue(piece("a"), HostUnreachable("two", "reset", sent=True))
     assert (await bench_of(rig).generate(MODEL, {"prompt": "x"})).text == "Paris."
 
