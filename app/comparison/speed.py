@@ -127,7 +127,8 @@ async def measure_depths(
             continue
         speeds = []
         for _ in range(3):
-            reply = await _clean(partial(_filled, bench, model, options, depth, DECODE_TOKENS, samples), samples)
+            filled = partial(_filled, bench, model, options, depth, DECODE_TOKENS, samples)
+            reply = await _clean(filled if depth else partial(_long_answer, bench, model, options), samples)
             if reply.usage.decode_tps and reply.usage.output_tokens >= LEAST_TOKENS // 2:
                 speeds.append(reply.usage.decode_tps)
         if speeds:
