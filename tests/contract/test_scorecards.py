@@ -153,8 +153,9 @@ async def test_people_go_first_it_can_be_paused_and_what_was_measured_is_kept_wh
         while services.queue.activity(name)[0]:
             await asyncio.sleep(0.01)
         given = services.queue.activity(name)[1]
-        await asyncio.sleep(0.3)
-        assert services.queue.activity(name)[1] == given
+        async with aclosing(services.chat.ask(GenerationRequest("generate", body), caller)) as chunks:
+            assert [chunk async for chunk in chunks][-1].done
+        assert services.queue.activity(name)[1] == given + 1  # that question, and nothing of the comparison
         services.comparisons.resume(card.id)
         while not any(one.speed for one in services.comparisons.get(card.id).variants):
             await asyncio.sleep(0.05)

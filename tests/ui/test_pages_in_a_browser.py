@@ -51,6 +51,7 @@ def test_an_answer_is_shown_copied_and_switched_without_asking_other_machines(pa
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.goto(serve("hostile"))
     page.get_by_text("after the image").wait_for()
+    wait_for("the page's script", lambda: page.evaluate("window.__loupeCopy === true"))
     page.get_by_role("button", name="Copy", exact=True).click()
     page.get_by_text("Copied").wait_for()
     assert "![a picture](https://example.org/a.png)" in str(page.evaluate("navigator.clipboard.readText()"))
