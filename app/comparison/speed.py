@@ -22,6 +22,7 @@ from app.core.generation import Json
 TTFT_TOKENS = 256
 SHORT, LONG = 128, 640  # tokens of the two prompts whose difference is the prefill speed
 DECODE_TOKENS, LEAST_TOKENS = 64, 48
+FIRST_TOKENS = 16
 WARM_TOKENS = 8
 AGAIN = 2  # times that a disturbed measurement is made anew
 SLOW_LOAD = 5.0  # seconds; models that take longer are loaded less often
@@ -72,8 +73,8 @@ class Visit:
     first: bool = False
 
 
-QUICK_VISITS = (Visit(2, 3, 2, 3, first=True), Visit(2, 2, 1, 3))
-DEEP_VISITS = (Visit(2, 5, 4, 5, first=True), Visit(2, 5, 4, 5))
+QUICK_VISITS = (Visit(2, 3, 2, 2, first=True), Visit(2, 2, 1, 2))
+DEEP_VISITS = (Visit(2, 5, 4, 4, first=True), Visit(2, 5, 4, 4))
 
 
 async def measure_load(
@@ -105,13 +106,14 @@ async def measure_answers(
     for _ in range(visit.pairs):
         await _measure_pair(bench, model, options, context, samples)
     samples.decodes.append([])
-    for turn in range(visit.decodes):
+    await _long_answer(bench, model, options, FIRST_TOKENS)  # the first repetition is dropped, so a short one will do
+    for _ in range(visit.decodes):
         before = joules()
         reply = await _clean(partial(_long_answer, bench, model, options), samples)
         after = joules()
         speed = reply.usage.decode_tps
-        if turn == 0 or speed is None or reply.usage.output_tokens < LEAST_TOKENS:
-            continue  # the first one warms up
+        if speed is None or reply.usage.output_tokens < LEAST_TOKENS:
+            continue
         samples.decodes[-1].append(speed)
         if before is not None and after is not None:
             samples.joules.append((after - before) / reply.usage.output_tokens)
@@ -225,12 +227,13 @@ async def _filled(
     return await _asked(bench, model, options, round(tokens * (samples.words_per_token or 0.75)), most)
 
 
-async def _long_answer(bench: Bench, model: str, options: Mapping[str, Json]) -> Reply:
-    """An answer of at least `LEAST_TOKENS`: other openings are tried where the model ends early."""
+async def _long_answer(bench: Bench, model: str, options: Mapping[str, Json], tokens: int = DECODE_TOKENS) -> Reply:
+    """An answer of at least `LEAST_TOKENS` (where so many are asked for): other openings are tried where the model
+    ends early."""
     replies: list[Reply] = []
     for opening in _OPENINGS:
-        replies.append(await bench.generate(model, _body(options, f"{_nonce()} {opening}", DECODE_TOKENS)))
-        if replies[-1].usage.output_tokens >= LEAST_TOKENS:
+        replies.append(await bench.generate(model, _body(options, f"{_nonce()} {opening}", tokens)))
+        if replies[-1].usage.output_tokens >= min(LEAST_TOKENS, tokens * 3 // 4):
             break
     return max(replies, key=lambda reply: reply.usage.output_tokens)
 

@@ -15,7 +15,7 @@ from app.core.hosts import LoadedModel, ModelDetail
 
 pytestmark = pytest.mark.anyio
 OPTIONS: Mapping[str, Json] = {"num_ctx": 4096}
-VISIT = Visit(2, 2, 2, 3)
+VISIT = Visit(2, 2, 2, 2)
 
 
 class FakeBench:
