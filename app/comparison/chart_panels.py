@@ -22,6 +22,7 @@ from app.comparison.chart_parts import (
 from app.comparison.results import Estimate, Scorecard, Speed
 
 _ROW = 26  # pixels: height of one variant
+FAR = 4  # times the largest bar: a limit beyond is told and not drawn
 _OVERHANG = 20  # pixels: what is left of the last slanted name beyond its column
 _PARTS = ("weights", "copies", "kv", "state", "compute", "output")
 _WORDS = {
@@ -46,7 +47,9 @@ def memory_stacks(card: Scorecard, look: Look, budget: int | None = None) -> Pic
     ]
     if not found:
         return None
-    sizes = [size for _, one in found for size in (sum(one.parts.values()), one.measured or 0)] + [budget or 0]
+    sizes = [size for _, one in found for size in (sum(one.parts.values()), one.measured or 0)]
+    far = budget is not None and budget > FAR * max(sizes)  # drawn in, it would make the bars unreadable
+    sizes += [budget] if budget and not far else []
     unit, name = (GIB, "GiB") if max(sizes) >= GIB else (MIB, "MiB")
     digits = 2 if unit == GIB else 0
     stacks: list[Picture] = []
@@ -64,12 +67,14 @@ def memory_stacks(card: Scorecard, look: Look, budget: int | None = None) -> Pic
         marks.append({"label": label, "measured": measured, "text": text})
     domain = linear_domain([size / unit for size in sizes], zero=True)
     domain[1] *= 1.35  # room for the figures, beyond the limit
-    layers = _stack_layers(stacks, marks, domain, name, look) + _limit(budget, unit, name, look)
+    layers = _stack_layers(stacks, marks, domain, name, look) + _limit(None if far else budget, unit, name, look)
     context = found[0][1].context
     shown = [_WORDS[part] for part in _PARTS if any(row["part"] == part for row in stacks)]
     subtitle = (
         f"With {context:,} tokens of context. Bar: predicted (from the left: {', '.join(shown)}); line: measured."
     )
+    if far and budget is not None:
+        subtitle += f" The limit, {budget / GIB:.1f} GiB, lies far beyond the right edge."
     description = "Memory, predicted and measured: " + said([f"{row['label']} {row['text']} {name}" for row in marks])
     return picture(look, "Memory", description, _ROW * len(marks), layers, subtitle)
 

@@ -115,6 +115,13 @@ def test_the_limit_of_the_machine_is_drawn_into_the_memory():
     assert not [row for row in rows(pictures_of(card())["memory"]) if "limit" in str(row.get("text"))]
 
 
+def test_a_limit_far_beyond_the_bars_is_told_and_leaves_them_readable():
+    spec = pictures_of(card(), budget=20 * 1024 * MIB)["memory"]
+    assert not [row for row in rows(spec) if "limit" in str(row.get("text"))]
+    assert "20.0 GiB, lies far beyond" in " ".join(spec["title"]["subtitle"])
+    assert max(row["to"] for row in rows(spec) if "to" in row) > 100  # MiB: the unit is that of the bars
+
+
 def test_a_divergence_of_exactly_nothing_is_drawn_too():
     whole = card()
     same = replace(
