@@ -80,11 +80,17 @@ def test_ask_stop_switch_reload_and_survive_a_kill(where: str, tmp_path: Path, p
         wait_for("the slot to be free within a second of Stop", lambda: running(app) == 0, 1.0, every=0.01)
         assert len(chat.read()) >= len(part) - 40  # the waiting line is gone, the text is not
 
-        chat.ask(LONG)
-        part = chat.wait_for_text(120)
-        page.reload()
-        expect(page.locator(".lp-ask", has_text=LONG).last).to_be_visible(timeout=SECONDS)
-        assert running(app) == 1  # before more is awaited: the answer must not end first
+        answers = 3
+        for _ in range(4):  # the model may end such an answer before the page is back; then it is asked again
+            chat.ask(LONG)
+            part = chat.wait_for_text(120)
+            page.reload()
+            expect(page.locator(".lp-ask", has_text=LONG)).to_have_count(answers - 1, timeout=SECONDS)
+            answers += 1
+            if running(app) == 1:
+                break
+            chat.read()
+        assert running(app) == 1, "no answer was still being written after a reload"
         chat.wait_for_text(len(part) + 80)
 
         family = app.kill()
@@ -93,7 +99,7 @@ def test_ask_stop_switch_reload_and_survive_a_kill(where: str, tmp_path: Path, p
         with served_app(tmp_path / "data", port, **environment) as again:
             again.wait_ready()
             chat.open(f"/?chat={chat_id}")
-            expect(chat.answers).to_have_count(4, timeout=SECONDS)
+            expect(chat.answers).to_have_count(answers, timeout=SECONDS)
             assert "Paris" in chat.answers.first.inner_text()
             assert len(chat.answer.inner_text()) > 100
             expect(page.get_by_text("interrupted", exact=False)).to_be_visible()
