@@ -41,8 +41,12 @@ async def looked(client: httpx.AsyncClient) -> dict:
 
 async def test_who_waits_and_who_runs_is_told_and_can_be_ended_or_moved(tmp_path: Path) -> None:
     async with held(tmp_path) as (product, client, go):
-        asked = [asyncio.create_task(ask(product.url, chat(f"question {number}"))) for number in range(3)]
+        begun = asyncio.Event()  # the first piece is there: what is ended after it ends in mid-answer
+        asked = [
+            asyncio.create_task(ask(product.url, chat(f"question {number}"), on_first=begun.set)) for number in range(3)
+        ]
         await until(lambda: product.waiting == 2, 10)
+        await asyncio.wait_for(begun.wait(), 10)
         queue = await looked(client)
         [running], [first, second] = queue["running"], queue["waiting"]
         assert (running["host"], running["phase"] in ("loading", "prefill", "decode")) == ("host0", True)
