@@ -3,24 +3,21 @@
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
+from app.comparison.folder_store import FolderStore
 from app.comparison.question_set import MOST
 from app.comparison.result_json import Unreadable, from_json, to_json
 from app.comparison.teacher import ANSWER_TOKENS, Lesson, Teacher
-from app.core.errors import BadRequest, DiskFull, LoupeError, StoreError
-from app.services.line_file import append_lines, read_lines
-from app.services.small_file import read_small, write_small
+from app.core.errors import BadRequest, LoupeError
+from app.services.line_file import read_lines
+from app.services.small_file import read_small
 
 log = structlog.get_logger(__name__)
 MOST_TOKENS = 32_768
-_ID = re.compile(r"[0-9a-f][0-9a-f-]{0,63}")
 
 
 class TrainingSetNotFound(LoupeError):
@@ -70,12 +67,12 @@ class TrainingStore:
     """`folder` is made when something is written. Raises `StoreError`, or `DiskFull`, where that is not possible."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._kept = FolderStore(folder, "the answers", TrainingSetNotFound)
 
     def sets(self) -> list[TrainingSet]:
         """All that can be read."""
         found = []
-        for file in sorted(self._folder.glob("*/set.json")):
+        for file in sorted(self._kept.root.glob("*/set.json")):
             try:
                 found.append(from_json(TrainingSet, read_small(file)))
             except Unreadable:
@@ -83,32 +80,13 @@ class TrainingStore:
         return found
 
     def write(self, made: TrainingSet) -> None:
-        folder = self._of(made.id)
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_small(folder / "set.json", json.dumps(to_json(made)))
-        except OSError as error:
-            raise _store_error(error) from error
+        self._kept.write(made.id, "set.json", to_json(made))
 
     def append(self, set_id: str, lesson: Lesson) -> None:
-        try:
-            append_lines(self._of(set_id) / "lessons.jsonl", [to_json(lesson)])
-        except OSError as error:
-            raise _store_error(error) from error
+        self._kept.append(self._kept.of(set_id) / "lessons.jsonl", [to_json(lesson)])
 
     def lessons(self, set_id: str) -> list[Lesson]:
-        return [from_json(Lesson, row) for row in read_lines(self._of(set_id) / "lessons.jsonl")]
+        return [from_json(Lesson, row) for row in read_lines(self._kept.of(set_id) / "lessons.jsonl")]
 
     def delete(self, set_id: str) -> None:
-        shutil.rmtree(self._of(set_id), ignore_errors=True)
-
-    def _of(self, set_id: str) -> Path:
-        if not _ID.fullmatch(set_id):
-            raise TrainingSetNotFound(set_id)
-        return self._folder / set_id
-
-
-def _store_error(error: OSError) -> StoreError:
-    if error.errno == 28:
-        return DiskFull("the disk with Loupe's data folder is full: the answers cannot be kept")
-    return StoreError(f"the answers cannot be kept: {error.strerror or error}")
+        self._kept.delete(set_id)

@@ -19,15 +19,16 @@ from starlette.routing import BaseRoute
 
 from app.comparison.plan import Asked
 from app.comparison.report import csv_table, document, html_report, markdown_card, read_document
-from app.comparison.result_json import Unreadable, from_json, to_json
+from app.comparison.result_json import to_json
 from app.comparison.results import Scorecard
-from app.core.errors import BadRequest, Draining
+from app.core.errors import BadRequest
 from app.core.generation import Json
 from app.gateway.bodies import json_object, text_of
 from app.gateway.jobs_routes import job_json
 from app.gateway.needs import GatewayServices, Lifecycle
 from app.gateway.ollama_routes import body_of, route
 from app.gateway.ops_routes import Handler
+from app.gateway.own_bodies import asked_as, check_known, private_json
 
 FORMATS = {"json": "application/json", "html": "text/html", "csv": "text/csv", "md": "text/markdown"}
 _KNOWN = (
@@ -52,15 +53,10 @@ def compare_routes(services: GatewayServices, lifecycle: Lifecycle) -> list[Base
 
 def asked_of(body: dict[str, Json]) -> Asked:
     """What a request asks for. Raises `BadRequest` naming the key that is wrong."""
-    unknown = sorted(set(body) - set(_KNOWN))
-    if unknown:
-        raise BadRequest(f"unknown: {', '.join(unknown)[:200]}; known are {', '.join(_KNOWN)}", unknown[0])
+    check_known(body, _KNOWN)
     if not isinstance(body.get("models"), list):
         raise BadRequest('models must be a list of names, for example ["llama3.2:3b"]', "models")
-    try:
-        return from_json(Asked, {key: value for key, value in body.items() if value is not None}).checked()
-    except Unreadable as error:
-        raise BadRequest(f"that cannot be asked for: {error}", "body") from error
+    return asked_as(Asked, body).checked()
 
 
 def _told(services: GatewayServices, card: Scorecard) -> dict[str, Json]:
@@ -71,7 +67,7 @@ def _told(services: GatewayServices, card: Scorecard) -> dict[str, Json]:
 
 def _list(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
-        return _json({"comparisons": [_short(card) for card in services.comparisons.list()]})
+        return private_json({"comparisons": [_short(card) for card in services.comparisons.list()]})
 
     return respond
 
@@ -87,17 +83,16 @@ def _short(card: Scorecard) -> dict[str, Json]:
 
 def _begin(services: GatewayServices, lifecycle: Lifecycle) -> Handler:
     async def respond(request: Request) -> Response:
-        if lifecycle.draining:
-            raise Draining
+        lifecycle.admit()
         asked = asked_of(json_object(await body_of(request, services)))
-        return _json(_told(services, await services.comparisons.begin(asked)), 202)
+        return private_json(_told(services, await services.comparisons.begin(asked)), 202)
 
     return respond
 
 
 def _one(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
-        return _json(_told(services, services.comparisons.get(request.path_params["id"])))
+        return private_json(_told(services, services.comparisons.get(request.path_params["id"])))
 
     return respond
 
@@ -106,23 +101,22 @@ def _delete(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
         card = services.comparisons.get(request.path_params["id"])
         await services.comparisons.delete(card.id)
-        return _json({"deleted": card.id})
+        return private_json({"deleted": card.id})
 
     return respond
 
 
 def _pause(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
-        return _json(job_json(services.comparisons.pause(request.path_params["id"])))
+        return private_json(job_json(services.comparisons.pause(request.path_params["id"])))
 
     return respond
 
 
 def _resume(services: GatewayServices, lifecycle: Lifecycle) -> Handler:
     async def respond(request: Request) -> Response:
-        if lifecycle.draining:
-            raise Draining
-        return _json(job_json(services.comparisons.resume(request.path_params["id"])))
+        lifecycle.admit()
+        return private_json(job_json(services.comparisons.resume(request.path_params["id"])))
 
     return respond
 
@@ -131,7 +125,7 @@ def _cancel(services: GatewayServices) -> Handler:
     """The report as it is when the work has stopped."""
 
     async def respond(request: Request) -> Response:
-        return _json(_told(services, await services.comparisons.cancel(request.path_params["id"])))
+        return private_json(_told(services, await services.comparisons.cancel(request.path_params["id"])))
 
     return respond
 
@@ -141,7 +135,7 @@ def _rows(services: GatewayServices) -> Handler:
         comparison_id, variant = request.path_params["id"], request.query_params.get("variant", "")
         rows = await services.comparisons.rows(comparison_id, variant)
         texts = await services.comparisons.texts(comparison_id)
-        return _json({"texts": to_json(texts), "rows": to_json(rows)})
+        return private_json({"texts": to_json(texts), "rows": to_json(rows)})
 
     return respond
 
@@ -177,7 +171,3 @@ async def _content(services: GatewayServices, card: Scorecard, kind: str, first:
         asked = await services.comparisons.asked(card.id)
         return await html_report(card, services.pictures, rows=rows, first=first, budget=asked.budget)
     return bytes(JSONResponse(document(card, rows)).body).decode()
-
-
-def _json(content: dict[str, Json], status: int = 200) -> Response:
-    return JSONResponse(content, status, {"cache-control": "no-store"})

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from app.gateway.bodies import json_object, text_of
 from app.gateway.needs import GatewayServices
 from app.gateway.ollama_routes import body_of, route
 from app.gateway.ops_routes import Handler
-
-_PRIVATE = {"cache-control": "no-store"}
+from app.gateway.own_bodies import private_json
 
 
 def history_routes(services: GatewayServices) -> list[BaseRoute]:
@@ -34,14 +33,14 @@ def _list(services: GatewayServices) -> Handler:
             "backups": [asdict(backup) for backup in backups],
             "damage": damage and {"found": damage.found, "kept_as": damage.kept_as.name},
         }
-        return JSONResponse(told, headers=_PRIVATE)
+        return private_json(told)
 
     return respond
 
 
 def _make(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
-        return JSONResponse(asdict(await services.backups.make()), 201, headers=_PRIVATE)
+        return private_json(asdict(await services.backups.make()), 201)
 
     return respond
 
@@ -52,6 +51,6 @@ def _bring_back(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
         body = json_object(await body_of(request, services))
         came = await services.backups.bring_back(text_of(body, "name"))
-        return JSONResponse({"conversations": came}, headers=_PRIVATE)
+        return private_json({"conversations": came})
 
     return respond

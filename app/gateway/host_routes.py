@@ -6,7 +6,7 @@ Changes are the owner's, as pull and delete are. Addresses come from the owner a
 from __future__ import annotations
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from app.core.errors import BadRequest
@@ -16,6 +16,7 @@ from app.gateway.bodies import json_object, text_of
 from app.gateway.needs import GatewayServices
 from app.gateway.ollama_routes import body_of, route
 from app.gateway.ops_routes import Handler
+from app.gateway.own_bodies import private_json
 
 
 def host_routes(services: GatewayServices) -> list[BaseRoute]:
@@ -49,7 +50,7 @@ def _list(services: GatewayServices) -> Handler:
         now, outage = services.clock.monotonic(), services.pool.outage
         hosts: list[Json] = [host_json(host, now) for host in services.pool.statuses()]
         held: Json = {"seconds": round(outage.until - now, 3), "reasons": dict(outage.reasons)} if outage else None
-        return _json({"hosts": hosts, "outage": held})
+        return private_json({"hosts": hosts, "outage": held})
 
     return respond
 
@@ -65,7 +66,7 @@ def _add(services: GatewayServices) -> Handler:
         if key is not None and not isinstance(key, str):
             raise BadRequest("key must be a string", "key")
         host = await services.hosts.add(text_of(body, "name"), text_of(body, "url"), slots, key)
-        return _json(host_json(host, services.clock.monotonic()), 201)
+        return private_json(host_json(host, services.clock.monotonic()), 201)
 
     return respond
 
@@ -73,7 +74,7 @@ def _add(services: GatewayServices) -> Handler:
 def _drain(services: GatewayServices, *, draining: bool) -> Handler:
     async def respond(request: Request) -> Response:
         host = await services.hosts.drain(request.path_params["name"], draining=draining)
-        return _json(host_json(host, services.clock.monotonic()))
+        return private_json(host_json(host, services.clock.monotonic()))
 
     return respond
 
@@ -83,10 +84,6 @@ def _remove(services: GatewayServices) -> Handler:
 
     async def respond(request: Request) -> Response:
         gone = await services.hosts.remove(request.path_params["name"])
-        return _json({"removed": gone}, 200 if gone else 202)
+        return private_json({"removed": gone}, 200 if gone else 202)
 
     return respond
-
-
-def _json(content: dict[str, Json], status: int = 200) -> Response:
-    return JSONResponse(content, status, {"cache-control": "no-store"})

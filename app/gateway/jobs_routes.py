@@ -6,21 +6,22 @@ nothing onto the host that was not there.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import asdict
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from app.core.errors import BadRequest, Draining
+from app.core.errors import BadRequest
 from app.core.generation import Json
 from app.gateway.bodies import json_object, text_of
 from app.gateway.event_feed import EventFeed
 from app.gateway.needs import GatewayServices, Lifecycle
 from app.gateway.ollama_routes import body_of, route
 from app.gateway.ops_routes import Handler
+from app.gateway.own_bodies import private_json
 from app.services.jobs import JobView
 
 
@@ -51,14 +52,14 @@ def job_json(job: JobView) -> dict[str, Json]:
 
 def _list(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
-        return _json({"jobs": [job_json(job) for job in services.jobs.list()]})
+        return private_json({"jobs": [job_json(job) for job in services.jobs.list()]})
 
     return respond
 
 
 def _one(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
-        return _json(job_json(services.jobs.get(request.path_params["id"])))
+        return private_json(job_json(services.jobs.get(request.path_params["id"])))
 
     return respond
 
@@ -68,7 +69,7 @@ def _begin(services: GatewayServices, lifecycle: Lifecycle) -> Handler:
     are several. 202 and the job; the one that runs already where it is the same."""
 
     async def respond(request: Request) -> Response:
-        _refuse_at_the_end(lifecycle)
+        lifecycle.admit()
         body = json_object(await body_of(request, services))
         kind, host = text_of(body, "kind"), text_of(body, "host")
         if kind == "pull":
@@ -78,7 +79,7 @@ def _begin(services: GatewayServices, lifecycle: Lifecycle) -> Handler:
             job = services.model_jobs.make(text_of(body, "source"), text_of(body, "level"), host)
         else:
             raise BadRequest('kind must be "pull" or "make"', "kind")
-        return _json(job_json(job), 202)
+        return private_json(job_json(job), 202)
 
     return respond
 
@@ -89,15 +90,15 @@ def _cancel(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
         job_id = request.path_params["id"]
         await services.jobs.cancel(job_id)
-        return _json(job_json(services.jobs.get(job_id)))
+        return private_json(job_json(services.jobs.get(job_id)))
 
     return respond
 
 
 def _retry(services: GatewayServices, lifecycle: Lifecycle) -> Handler:
     async def respond(request: Request) -> Response:
-        _refuse_at_the_end(lifecycle)
-        return _json(job_json(services.jobs.retry(request.path_params["id"])), 202)
+        lifecycle.admit()
+        return private_json(job_json(services.jobs.retry(request.path_params["id"])), 202)
 
     return respond
 
@@ -106,7 +107,7 @@ def _events(services: GatewayServices, lifecycle: Lifecycle) -> Callable[[Reques
     """Every job once, then each that changed: `event: job`, its JSON as data."""
 
     async def respond(request: Request) -> EventFeed:
-        _refuse_at_the_end(lifecycle)
+        lifecycle.admit()
         return EventFeed("job", _batches(services), lifecycle, patience=services.settings.stall_seconds)
 
     return respond
@@ -121,14 +122,14 @@ async def _batches(services: GatewayServices) -> AsyncGenerator[list[Json], None
 def _offers(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
         offers = await services.model_jobs.offers(*_asked(request, "source"))
-        return _json({"offers": [asdict(offer) for offer in offers]})
+        return private_json({"offers": [asdict(offer) for offer in offers]})
 
     return respond
 
 
 def _removal(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
-        return _json(asdict(await services.model_jobs.removal(*_asked(request, "model"))))
+        return private_json(asdict(await services.model_jobs.removal(*_asked(request, "model"))))
 
     return respond
 
@@ -137,19 +138,10 @@ def _remove(services: GatewayServices) -> Handler:
     """Deletes `?model=`; answers what was freed."""
 
     async def respond(request: Request) -> Response:
-        return _json(asdict(await services.model_jobs.remove(*_asked(request, "model"))))
+        return private_json(asdict(await services.model_jobs.remove(*_asked(request, "model"))))
 
     return respond
 
 
 def _asked(request: Request, name: str) -> tuple[str, str]:
     return request.query_params.get(name, ""), request.query_params.get("host", "")
-
-
-def _refuse_at_the_end(lifecycle: Lifecycle) -> None:
-    if lifecycle.draining:
-        raise Draining
-
-
-def _json(content: Mapping[str, object], status: int = 200) -> Response:
-    return JSONResponse(content, status, {"cache-control": "no-store"})

@@ -13,6 +13,7 @@ from app.comparison.comparisons import Comparisons
 from app.comparison.pictures import Pictures
 from app.comparison.teaching import Teaching
 from app.config import Settings
+from app.core.errors import Draining
 from app.core.ports import Clock
 from app.services.chat import ChatService
 from app.services.history_backups import HistoryBackups
@@ -75,6 +76,11 @@ class Lifecycle:
     @property
     def running(self) -> int:
         return len(self._works)
+
+    def admit(self) -> None:
+        """Raises `Draining` once nothing new is taken."""
+        if self.draining:
+            raise Draining
 
     @contextmanager
     def working(self, work: asyncio.Future[None]) -> Iterator[None]:

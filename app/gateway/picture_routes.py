@@ -15,6 +15,7 @@ from app.core.errors import BadRequest
 from app.gateway.needs import GatewayServices
 from app.gateway.ollama_routes import route
 from app.gateway.ops_routes import Handler
+from app.gateway.own_bodies import private_json
 
 _FORMATS = {"svg": "image/svg+xml", "png": "image/png", "json": "application/json"}
 _NARROWEST, _USUAL, _WIDEST = 280, 640, 2000  # pixels
@@ -32,7 +33,7 @@ def picture_routes(services: GatewayServices) -> list[BaseRoute]:
 def _names(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
         found = await _drawn(services, request, Look())
-        return JSONResponse({"pictures": list(found)}, headers={"cache-control": "no-store"})
+        return private_json({"pictures": list(found)})
 
     return respond
 

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
-from app.core.errors import BadRequest, Draining
+from app.core.errors import BadRequest
 from app.core.generation import Json, Priority
 from app.gateway.event_feed import EventFeed
 from app.gateway.needs import GatewayServices, Lifecycle
@@ -83,8 +83,7 @@ def _events(services: GatewayServices, lifecycle: Lifecycle) -> Callable[[Reques
     """The whole queue, and again when it has changed, twice a second at most: `event: queue`."""
 
     async def respond(request: Request) -> EventFeed:
-        if lifecycle.draining:
-            raise Draining
+        lifecycle.admit()
         return EventFeed("queue", _pictures(services), lifecycle, patience=services.settings.stall_seconds)
 
     return respond

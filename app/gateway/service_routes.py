@@ -8,7 +8,6 @@ from contextlib import aclosing
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 
-from app.core.errors import Draining
 from app.core.generation import Json
 from app.gateway.event_feed import EventFeed
 from app.gateway.needs import GatewayServices, Lifecycle
@@ -23,8 +22,7 @@ def _events(services: GatewayServices, lifecycle: Lifecycle) -> Callable[[Reques
     """`event: service` with the whole state (`app.services.overview`) as data: at once, on change, and every 5 s."""
 
     async def respond(request: Request) -> EventFeed:
-        if lifecycle.draining:
-            raise Draining
+        lifecycle.admit()
         return EventFeed("service", _batches(services), lifecycle, patience=services.settings.stall_seconds)
 
     return respond

@@ -35,8 +35,7 @@ class WhileConnected:
         self._work, self._lifecycle = work, lifecycle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._lifecycle.draining:
-            raise Draining
+        self._lifecycle.admit()
         work = asyncio.ensure_future(self._work(scope, receive, send))
         gone = asyncio.ensure_future(disconnected(receive))
         with self._lifecycle.working(work):

@@ -11,19 +11,20 @@ DELETE /loupe/training/ID
 from __future__ import annotations
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from app.comparison.result_json import Unreadable, from_json, to_json
+from app.comparison.result_json import to_json
 from app.comparison.teacher import Form
 from app.comparison.training_store import Teach, TrainingSet
-from app.core.errors import BadRequest, Draining
+from app.core.errors import BadRequest
 from app.core.generation import Json
 from app.gateway.bodies import json_object
 from app.gateway.jobs_routes import job_json
 from app.gateway.needs import GatewayServices, Lifecycle
 from app.gateway.ollama_routes import body_of, route
 from app.gateway.ops_routes import Handler
+from app.gateway.own_bodies import asked_as, check_known, private_json
 
 _KNOWN = ("model", "questions", "question_set", "system", "tokens", "host")
 _TYPES = {Form.MESSAGES: "application/jsonl", Form.SHAREGPT: "application/json"}
@@ -52,40 +53,33 @@ def _told(services: GatewayServices, made: TrainingSet) -> dict[str, Json]:
 
 def _list(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
-        return _json({"sets": [_told(services, made) for made in services.teaching.sets()]})
+        return private_json({"sets": [_told(services, made) for made in services.teaching.sets()]})
 
     return respond
 
 
 def _begin(services: GatewayServices, lifecycle: Lifecycle) -> Handler:
     async def respond(request: Request) -> Response:
-        if lifecycle.draining:
-            raise Draining
+        lifecycle.admit()
         body = json_object(await body_of(request, services))
-        unknown = sorted(set(body) - set(_KNOWN))
-        if unknown:
-            raise BadRequest(f"unknown: {', '.join(unknown)[:200]}; known are {', '.join(_KNOWN)}", unknown[0])
+        check_known(body, _KNOWN)
         if not isinstance(body.get("model"), str):
             raise BadRequest("say which model is the teacher", "model")
-        try:
-            asked = from_json(Teach, {name: value for name, value in body.items() if value is not None})
-        except Unreadable as error:
-            raise BadRequest(f"that cannot be asked for: {error}", "body") from error
-        return _json(_told(services, await services.teaching.begin(asked)), 202)
+        return private_json(_told(services, await services.teaching.begin(asked_as(Teach, body))), 202)
 
     return respond
 
 
 def _one(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
-        return _json(_told(services, services.teaching.get(request.path_params["id"])))
+        return private_json(_told(services, services.teaching.get(request.path_params["id"])))
 
     return respond
 
 
 def _cancel(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
-        return _json(_told(services, await services.teaching.cancel(request.path_params["id"])))
+        return private_json(_told(services, await services.teaching.cancel(request.path_params["id"])))
 
     return respond
 
@@ -94,7 +88,7 @@ def _delete(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
         made = services.teaching.get(request.path_params["id"])
         await services.teaching.delete(made.id)
-        return _json({"deleted": made.id})
+        return private_json({"deleted": made.id})
 
     return respond
 
@@ -115,7 +109,7 @@ def _data(services: GatewayServices) -> Handler:
 
 def _manifest(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
-        return _json(await services.teaching.manifest(request.path_params["id"], _form(request)))
+        return private_json(await services.teaching.manifest(request.path_params["id"], _form(request)))
 
     return respond
 
@@ -125,7 +119,3 @@ def _form(request: Request) -> Form:
         return Form(request.query_params.get("form", Form.MESSAGES))
     except ValueError:
         raise BadRequest(f"form is one of {', '.join(Form)}", "form") from None
-
-
-def _json(content: dict[str, Json], status: int = 200) -> Response:
-    return JSONResponse(content, status, {"cache-control": "no-store"})

@@ -26,9 +26,9 @@ from app.services.chat import Caller
 from app.wire import openai_answers
 from app.wire.answers import error_text, gather, parse_object
 from app.wire.dialects import EVENTS, BuiltinToolFailed, Content, Exchange
-from app.wire.go_json import JsonError, dumps, loads
+from app.wire.go_json import dumps
 from app.wire.model_names import names_cloud, parse_reference
-from app.wire.v1 import DIALECTS, Dialect, check_encoding, named_model
+from app.wire.v1 import DIALECTS, Dialect, check_encoding, model_of, top_of
 
 _EXTRAS = ("keep_alive", "think")
 
@@ -47,17 +47,17 @@ def _asked(
     async def respond(request: Request) -> ASGIApp:
         check_encoding(request.headers.get("content-encoding", ""))
         body = await body_of(request, services)
-        if dialect.is_json and not (services.settings.remote_models and names_cloud(named_model(body))):
-            _refuse_cloud(named_model(body))
+        top = top_of(body) if dialect.is_json else {}
+        if not services.settings.remote_models:
+            _refuse_cloud(model_of(top))
         try:
             exchange = dialect.read(body, request.headers.get("content-type", ""))
         except LoupeError as error:  # said before Ollama's converters come into it
             return Response(
                 error_body(request.scope["path"], error.status, error.message), error.status, media_type=JSON
             )
-        native, caller = dict(exchange.native), caller_of(request, services)
-        if dialect.is_json:
-            caller = _add_extras(native, body, caller)
+        native = dict(exchange.native)
+        caller = _add_extras(native, top, caller_of(request, services))
         if exchange.endpoint == "embed":
             return _embedding(services, lifecycle, exchange, native, caller)
         if exchange.relaxes_thinking and native.get("think") and not await _thinks(services, native):
@@ -79,14 +79,8 @@ def _refuse_cloud(name: str) -> None:
         parse_reference(name, feature="remote inference is unavailable")
 
 
-def _add_extras(native: dict[str, Json], body: bytes, caller: Caller) -> Caller:
+def _add_extras(native: dict[str, Json], given: Mapping[str, Json], caller: Caller) -> Caller:
     """What Ollama's dialects have no word for, taken from the top of the body. Raises `BadRequest`."""
-    try:
-        given = loads(body)
-    except JsonError:
-        return caller  # what is wrong with it was said, or it is no object
-    if not isinstance(given, dict):
-        return caller
     if (context := given.get("num_ctx")) is not None:
         if not isinstance(context, int) or isinstance(context, bool) or context < 1:
             raise BadRequest("num_ctx must be a positive whole number of tokens", "num_ctx")

@@ -36,7 +36,7 @@ class HistoryBackups:
     @property
     def damage(self) -> Damage | None:
         """What was wrong with the file that was set aside, until a backup was brought back."""
-        return self._history.file.damage if self._history.file else None
+        return self._history.damage
 
     @property
     def folder(self) -> Path:

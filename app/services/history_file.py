@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable
@@ -114,7 +115,7 @@ class HistoryFile:
             raise BadRequest(f"there is no backup named {name[:80]!r}", field="name")
         draft = self.folder / f".restore-{os.getpid()}.db"
         try:
-            draft.write_bytes(source.read_bytes())  # the backup itself stays as it is
+            shutil.copyfile(source, draft)  # the backup itself stays as it is
             if fault := fault_of(draft, thoroughly=True) or strangeness_of(draft):
                 raise BadRequest(f"{name} cannot be used: {fault}", field="name")
             self._upgrade(draft)

@@ -48,13 +48,23 @@ def error_of(path: str) -> ErrorBody:
     return DIALECTS[path].error if path in DIALECTS else openai_error
 
 
-def named_model(body: bytes) -> str:
-    """The model of a JSON request, before anything else of it is looked at; "" where none is named."""
+def top_of(body: bytes) -> dict[str, Json]:
+    """The top of a JSON request, before anything of it is looked at; empty where it is no object."""
     try:
         value: Json = loads(body)
     except JsonError:
-        return ""
-    return text_of(value.get("model")).strip() if isinstance(value, dict) else ""
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def model_of(top: Mapping[str, Json]) -> str:
+    """The model that it names; "" where it names none."""
+    return text_of(top.get("model")).strip()
+
+
+def named_model(body: bytes) -> str:
+    """The model of a JSON request, before anything else of it is looked at; "" where none is named."""
+    return model_of(top_of(body))
 
 
 def check_encoding(encoding: str) -> None:
