@@ -38,7 +38,7 @@ class RuntimeProcess(HttpTarget):
 
     def workers(self) -> list[psutil.Process]:
         """The processes under the supervisor that run a model."""
-        return [child for child in _children(self.pid) if any("worker.py" in word for word in _words(child))]
+        return [child for child in _children(self.pid) if any("worker.py" in word for word in words_of(child))]
 
     def one_worker(self) -> psutil.Process:
         workers: list[psutil.Process] = wait_for("a worker", self.workers)
@@ -52,7 +52,8 @@ def _children(pid: int) -> list[psutil.Process]:
         return []
 
 
-def _words(process: psutil.Process) -> list[str]:
+def words_of(process: psutil.Process) -> list[str]:
+    """Its command line; nothing where it is gone."""
     try:
         return process.cmdline()
     except (psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
