@@ -54,7 +54,8 @@ class RawHost:
         return b"".join(self.parts())
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        # A cancelled one is of a run that is over; asyncio's streams would tell it as an error.
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while await self._one(reader, writer):
                 continue
         writer.close()
@@ -83,6 +84,8 @@ class RawHost:
         left = cut.after if cut.after is not None else sys.maxsize
         for number, part in enumerate(self.parts()):
             await asyncio.sleep((1 / self.rate if self.rate else 0) if number else self.prefill)
+            if writer.is_closing():
+                raise ConnectionResetError
             writer.write(part[:left])
             await writer.drain()
             if len(part) > left:
