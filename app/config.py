@@ -127,7 +127,11 @@ class Settings(BaseSettings):
     max_blob: Size = _setting(256 << 30, "Largest blob upload.", "1MiB to 4TiB", ge=1 << 20, le=4 << 40)
     body_seconds: Seconds = _setting(30.0, "Longest pause while a request body arrives.", "1 to 600", ge=1, le=600)
     max_connections: int = _setting(
-        512, "Connections served at once; more are refused with 503.", "16 to 65535", ge=16, le=65535
+        256,
+        "Connections at once, pages among them; one without a request makes room, else more are refused with 503.",
+        "16 to 65535",
+        ge=16,
+        le=65535,
     )
 
     # Cache, queue, generations

@@ -1,8 +1,9 @@
 """`serve`: from settings to a running server and back down, with one clear line for whatever goes wrong.
 
-We run uvicorn ourselves, because its defaults wait for streams for ever, have no deadline for a request's head, and die
-by the signal instead of exiting. On SIGTERM: not ready any more at once, nothing new is taken, answers that run may
-finish within LOUPE_DRAIN_SECONDS, then the stores close and the exit status is 0. A second signal ends it on the spot.
+We run uvicorn ourselves, because its defaults wait for streams for ever, have no deadlines for requests and readers
+(`connection_limits`), and die by the signal instead of exiting. On SIGTERM: not ready any more at once, nothing new is
+taken, answers that run may finish within LOUPE_DRAIN_SECONDS, then the stores close and the exit status is 0. A second
+signal ends it on the spot.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import socket
 import sys
 import webbrowser
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -98,11 +100,12 @@ async def _drain(services: Services, lifecycle: Lifecycle) -> None:
 
 
 def uvicorn_config(settings: Settings, app: object) -> uvicorn.Config:
-    from app.connection_limits import BoundedHttpProtocol
+    from app.connection_limits import BoundedHttpProtocol, Connections, Limits
 
+    keeper = Connections(Limits(connections=settings.max_connections, body=settings.body_seconds))
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
-        http=BoundedHttpProtocol,
+        http=partial(BoundedHttpProtocol, keeper),  # type: ignore[arg-type]
         ws="websockets-sansio",
         ws_max_size=MESSAGE_BYTES,
         ws_ping_interval=PING_SECONDS,
@@ -114,7 +117,6 @@ def uvicorn_config(settings: Settings, app: object) -> uvicorn.Config:
         proxy_headers=False,  # anyone could write them
         server_header=False,
         headers=[("server", f"loupe/{__version__}")],
-        limit_concurrency=settings.max_connections,
         timeout_graceful_shutdown=CLOSE_SECONDS,
     )
 

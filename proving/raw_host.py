@@ -11,12 +11,14 @@ import asyncio
 import contextlib
 import json
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from benchmarks.paced_host import whole_answer
 from tests.faultproxy import reset
 
+FLOOD_TEXT = 64 << 10
 MODEL = "smollm2:135m-instruct-fp16"  # the stub Ollama's
 
 
@@ -41,6 +43,11 @@ class RawHost:
     rate: float = 0.0
     asked: int = 0
     """Chats so far."""
+    flood: int = 0
+    """Records of 64 KiB that the question "flood" is answered with."""
+    flooding: int = 0
+    held: list[float] = field(default_factory=list)
+    """Seconds that each flood was under way, whole or broken off."""
 
     def parts(self) -> list[bytes]:
         """The answer to a chat as it is sent: head and first record, then a record at a time, with the end at last."""
@@ -63,13 +70,15 @@ class RawHost:
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
         length = head.partition("content-length:")[2].split("\r\n")[0].strip()
-        await reader.readexactly(int(length or 0))
+        body = await reader.readexactly(int(length or 0))
         path = head.split()[1]
         if path != "/api/chat":
             writer.write(_json(path))
             await writer.drain()
             return True
         self.asked += 1
+        if self.flood and b'"flood"' in body:
+            return await self._flood(writer)
         cut = self.cut()
         whole = await self._answer(writer, cut)
         if not whole and cut.how == "stall":
@@ -78,6 +87,24 @@ class RawHost:
         if not whole:
             reset(writer) if cut.how == "reset" else writer.close()
         return whole
+
+    async def _flood(self, writer: asyncio.StreamWriter) -> bool:
+        """An answer that is longer than anybody buffers."""
+        line, began = _record("a" * FLOOD_TEXT), time.monotonic()
+        piece = b"%x\r\n%s\r\n" % (len(line), line)
+        self.flooding += 1
+        try:
+            writer.write(_head(b"application/x-ndjson", b"Transfer-Encoding: chunked"))
+            for _ in range(self.flood):
+                writer.write(piece)
+                await writer.drain()
+        except ConnectionError:
+            return False
+        finally:
+            self.flooding -= 1
+            self.held.append(time.monotonic() - began)
+        writer.write(self.parts()[-1])
+        return True
 
     async def _answer(self, writer: asyncio.StreamWriter, cut: Cut) -> bool:
         """Whether the whole of it was sent."""

@@ -17,6 +17,7 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
+from app.asgi import Dispatcher
 from app.bootstrap import Services, build
 from app.config import Settings
 from app.core.ports import Clock
@@ -62,12 +63,14 @@ class _Server(uvicorn.Server):
 @contextlib.asynccontextmanager
 async def loupe(
     folder: Path, hosts: Sequence[str], *, wrap: Wrap | None = None, clock: Clock | None = None,
-    prepare: Callable[[Services], None] | None = None, **settings: Any,
+    prepare: Callable[[Services], None] | None = None, tune: Callable[[uvicorn.Config], None] | None = None,
+    pages: ASGIApp | None = None, **settings: Any,
 ) -> AsyncIterator[Loupe]:  # fmt: skip
     """Loupe's services, gateway and guards on a free port, as `python -m app serve` puts them together, less the pages.
 
     `hosts` are addresses, or whole words of LOUPE_HOSTS. `wrap` puts a control's middleware around everything,
-    `prepare` may change parts before they start; further words are settings.
+    `prepare` may change parts before they start, `tune` the server, `pages` stands for Streamlit's; further words are
+    settings.
     """
     quiet()
     words = [word if "=" in word else f"host{number}={word}" for number, word in enumerate(hosts)]
@@ -77,19 +80,24 @@ async def loupe(
     if prepare is not None:
         prepare(services)
     gateway = create_gateway(services, Lifecycle())
-    app: ASGIApp = Guards(gateway, AccessRules(chosen.allowed_hosts), services.clock)
+    inside = Dispatcher(gateway, pages) if pages else gateway
+    app: ASGIApp = Guards(inside, AccessRules(chosen.allowed_hosts), services.clock)
     await services.start()
     try:
-        async with _listening(chosen, wrap(app) if wrap else app) as url:
+        async with _listening(chosen, wrap(app) if wrap else app, tune) as url:
             yield Loupe(url, services)
     finally:
         await services.stop()
 
 
 @contextlib.asynccontextmanager
-async def _listening(settings: Settings, app: ASGIApp) -> AsyncIterator[str]:
+async def _listening(
+    settings: Settings, app: ASGIApp, tune: Callable[[uvicorn.Config], None] | None
+) -> AsyncIterator[str]:
     config = uvicorn_config(settings, app)
     config.lifespan, config.timeout_graceful_shutdown = "off", 1
+    if tune is not None:
+        tune(config)
     with listening_socket(settings) as listener:
         server = _Server(config)
         running = asyncio.create_task(server.serve([listener]))

@@ -23,6 +23,7 @@ from app.gateway.response_headers import Marks
 
 _OPEN = frozenset({"/healthz", "/readyz", sign_in.PATH, sign_in.OUT_PATH})  # answered without a token
 _BODY_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+UPLOAD_BYTES = 21 << 20  # of a body for a page; Streamlit itself takes files of 20 MB (asgi)
 HEADS, HEAD_BYTES = 512, 4 << 10  # heads that have passed, and how large one of them may be to be remembered
 _PREFLIGHT = {
     "access-control-allow-methods": "GET, POST, DELETE, HEAD",
@@ -113,7 +114,7 @@ class Guards:
                 return Response(status_code=204, headers=_PREFLIGHT | _cors(origins[0]))
         elif not _fetched_by_us(scope, headers, ours):
             return Response(status_code=403)
-        return _body_problem(scope, headers) if ours else None
+        return _body_problem(scope, headers) if ours else _upload_problem(scope, headers)
 
     def _identify(self, scope: Scope) -> Response | None:
         """Let in whoever shows the token or a session made from it; tell the others how to sign in."""
@@ -164,6 +165,16 @@ def _body_problem(scope: Scope, headers: Headers) -> Response | None:
     return None
 
 
+def _upload_problem(scope: Scope, headers: Headers) -> Response | None:
+    """What pages are sent is bounded here: Streamlit's own routes read a body before they look how long it is."""
+    if scope["type"] != "http" or scope["method"] not in _BODY_METHODS:
+        return None
+    if "transfer-encoding" in headers:
+        return plain_error(411, "say how long the body is (Content-Length)")
+    length = headers.get("content-length", "0")
+    return None if length.isdigit() and int(length) <= UPLOAD_BYTES else plain_error(413, "the body is too large")
+
+
 def _cookie(headers: Headers) -> str:
     for part in "; ".join(headers.getlist("cookie")).split(";"):
         name, _, value = part.strip().partition("=")
@@ -180,5 +191,5 @@ def _ask_to_sign_in(scope: Scope, headers: Headers) -> Response:
         return response
     here = quote(scope["path"]) + ("?" + scope["query_string"].decode("latin-1") if scope["query_string"] else "")
     if headers.get("sec-fetch-site") in ("cross-site", "same-site"):
-        return sign_in.second_look(here)
+        return sign_in.second_look(sign_in.safe_next(here))
     return RedirectResponse(f"{sign_in.PATH}?next={quote(here, safe='')}", 303)

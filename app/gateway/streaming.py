@@ -24,6 +24,7 @@ from app.gateway.needs import Lifecycle
 from app.wire.answers import gather
 
 NDJSON = b"application/x-ndjson"
+READER_SECONDS = 10.0  # for which an answer, and with it a host's slot, waits for a reader whose buffer is full
 Headers = Mapping[str, str]
 log = structlog.get_logger(__name__)
 
@@ -79,11 +80,13 @@ def _raw(headers: Headers) -> list[tuple[bytes, bytes]]:
 
 
 class Stream:
-    """An answer on its way out. A reader that stalls longer than `patience` seconds loses the connection and its
-    slot."""
+    """An answer on its way out. The connection takes a long answer whole (`connection_limits`); a reader for whom that
+    is not enough, and who then stalls longer than `patience` seconds (at most `READER_SECONDS`), loses it and its slot.
+    """
 
     def __init__(self, send: Send, path: str, patience: float, content_type: bytes = NDJSON) -> None:
-        self._send, self.path, self._patience, self._type = send, path, patience, content_type
+        self._send, self.path, self._type = send, path, content_type
+        self._patience = min(patience, READER_SECONDS)
 
     async def begin(self, headers: Headers) -> None:
         told = [(b"content-type", self._type), *_raw(headers)]

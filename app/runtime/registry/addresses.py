@@ -1,7 +1,8 @@
 """Which addresses a registry may send us to.
 
 A registry redirects to wherever its blobs lie, so a hostile one could make this machine fetch from its own network.
-The registry itself may be anywhere, since a person named it; what follows must lie at least as far outside as it does.
+The registry itself may be nearly anywhere, since a person named it; what follows must lie at least as far outside as it
+does. Link-local addresses and those of cloud metadata are never reached, whoever names them.
 The address that is checked is the one that is connected to: nothing is looked up again in between.
 """
 
@@ -16,6 +17,8 @@ from enum import Enum
 from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
+
+from app.core.addresses import is_forbidden
 
 Lookup = Callable[[str, int], Awaitable[list[tuple[Any, ...]]]]  # (host, port) -> what getaddrinfo gives
 
@@ -38,7 +41,7 @@ _OUTER_FIRST = (Reach.GLOBAL, Reach.PRIVATE, Reach.LINK_LOCAL, Reach.LOOPBACK, R
 _MAY_REACH = {
     Reach.GLOBAL: {Reach.GLOBAL},
     Reach.PRIVATE: {Reach.GLOBAL, Reach.PRIVATE},
-    Reach.LINK_LOCAL: {Reach.GLOBAL, Reach.PRIVATE, Reach.LINK_LOCAL},
+    Reach.LINK_LOCAL: set(),
     Reach.LOOPBACK: {Reach.GLOBAL, Reach.PRIVATE, Reach.LOOPBACK},
     Reach.NOWHERE: {Reach.GLOBAL},
 }
@@ -96,7 +99,7 @@ class AddressPolicy:
             self._allowed = _MAY_REACH[next((reach for reach in _OUTER_FIRST if reach in found), Reach.NOWHERE)]
 
     def allows(self, address: str) -> bool:
-        return self._allowed is not None and reach_of(address) in self._allowed
+        return self._allowed is not None and reach_of(address) in self._allowed and not is_forbidden(address)
 
     def make_socket(self, found: tuple[Any, ...]) -> socket.socket:
         """A socket for one getaddrinfo row, or `AddressForbidden`: the last word before a connection."""

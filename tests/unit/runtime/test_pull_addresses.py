@@ -49,7 +49,9 @@ OUTSIDE, NETWORK, LINK, HERE = "93.184.216.34", "192.168.1.9", "169.254.169.254"
     [
         ([OUTSIDE], [OUTSIDE], [NETWORK, LINK, HERE, "224.0.0.1"]),
         ([NETWORK], [OUTSIDE, NETWORK], [LINK, HERE]),
-        ([LINK], [OUTSIDE, NETWORK, LINK], [HERE]),
+        ([LINK], [], [OUTSIDE, NETWORK, LINK, HERE]),
+        ([NETWORK], [], ["fd00:ec2::254", "100.100.100.200", "::ffff:169.254.169.254"]),  # cloud metadata
+        (["fd00:ec2::254"], [OUTSIDE], ["fd00:ec2::254", "168.63.129.16"]),
         ([HERE], [OUTSIDE, NETWORK, HERE], [LINK]),
         ([OUTSIDE, HERE], [OUTSIDE], [NETWORK, LINK, HERE]),  # a name with both counts as the outer one
         (["224.0.0.1"], [OUTSIDE], [NETWORK, LINK, HERE, "224.0.0.1"]),
