@@ -161,9 +161,9 @@ async def _open(url: str, number: int, head: bytes = b"") -> AsyncIterator[Seque
 async def _beside_good_clients(run: Run, product: Loupe) -> None:
     """The p99 of good clients, by turns without and with 200 slow sockets that come again when they are ended."""
     for _ in range(3):
-        await _work(run, product, WITHOUT, 12)
+        await _work(run, product, WITHOUT, 15)
         async with in_a_process(product.url, SLOW) as ended:
-            await _work(run, product, WITH, 12)
+            await _work(run, product, WITH, 15)
         run.require(bool(ended), "no slow socket was ended meanwhile")
     without, with_them = (quantile(run.samples[name], 0.99) for name in (WITHOUT, WITH))
     run.figure("p99 with slow sockets / without", with_them / without)
@@ -171,16 +171,16 @@ async def _beside_good_clients(run: Run, product: Loupe) -> None:
 
 
 async def _work(run: Run, product: Loupe, name: str, seconds: float) -> None:
-    """20 clients that ask five times a second each, whatever the answers take."""
+    """20 clients that ask once a second each, whatever the answers take."""
     ends = time.monotonic() + seconds
 
     async def one(number: int) -> None:
-        due = time.monotonic() + run.random.random() / 5
+        due = time.monotonic() + run.random.random()
         while due < ends:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             outcome = await ask(product.url, chat(f"good client {number}"))
             run.measure(name, time.monotonic() - due)
             run.trial(outcome.complete, f"a good client was told {outcome.status}")
-            due += 0.2
+            due += 1.0
 
     await asyncio.gather(*(one(number) for number in range(GOOD)))
