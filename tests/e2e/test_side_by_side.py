@@ -124,7 +124,7 @@ def test_four_variants_beside_each_other_a_reload_in_the_middle_and_one_kept(tmp
         side = SidePage(page, app.url)
         side.open(address)
         expect(page.locator(".lp-side-ask")).to_contain_text(STORY, timeout=SECONDS)
-        expect(side.pane(0)).to_contain_text("interrupted", timeout=SECONDS)
+        expect(page.get_by_text("interrupted").first).to_be_visible(timeout=SECONDS)
         page.get_by_role("button", name="Ask what is missing").click()
         expect(side.figures).to_have_count(4, timeout=6 * SECONDS)
         vote(side)

@@ -24,7 +24,7 @@ def show(card: Scorecard) -> None:
     with st.container(key="advice", gap="small"):
         sentence = st.container()
         choices = card_advice.choices_of(card)
-        with st.container(key="advice-sliders", horizontal=True, gap="medium", vertical_alignment="bottom"):
+        with st.container(key="advice-sliders", horizontal=True, gap="medium", vertical_alignment="top"):
             budget = st.select_slider(
                 "Memory for the model", choices.budgets, value=choices.budget, key=f"{BUDGET}-{card.id}",
                 format_func=vm.size,
@@ -65,14 +65,16 @@ def _usual_speed(card_id: str) -> None:
 
 
 def _html(card: Scorecard, advice: Recommendation | None) -> str:
-    sentence = escape(words.headline(advice, card))
+    told = words.headline(advice, card)
     if advice is None:
-        return f'<div class="lp-advice lp-none"><h2>{sentence}</h2></div>'
+        return f'<div class="lp-advice lp-none"><h2>{escape(told)}</h2></div>'
+    decision, _, why = told.partition(": ")  # to be read at a glance; its reasons in smaller letters
     typical = f' <span class="lp-typical" title="{words.TYPICAL_TOLD}">{words.TYPICAL}</span>' if advice.typical else ""
-    tier = f'<span class="lp-tier" title="{words.TIER_TOLD}">{escape(str(advice.tier))}</span>' if advice.tier else ""
+    tier = f' <span class="lp-tier" title="{words.TIER_TOLD}">{escape(str(advice.tier))}</span>' if advice.tier else ""
+    reasons = f'<p class="lp-advice-why">{escape(why[:1].upper() + why[1:])}</p>' if why else ""
     lines = "".join(f"<li>{escape(line)}</li>" for line in words.advice_lines(advice, card_table.labels(card)))
     return (
-        f'<div class="lp-advice" role="status">{_partial(card)}<h2>{sentence}{typical}</h2>{tier}'
+        f'<div class="lp-advice" role="status">{_partial(card)}<h2>{escape(decision)}{tier}{typical}</h2>{reasons}'
         f"{f'<ul>{lines}</ul>' if lines else ''}</div>"
     )
 
