@@ -1,4 +1,4 @@
-"""`python -m app`: serve (the default), runtime, settings, models, compare, health. Heavy imports stand where used."""
+"""`python -m app`: serve (the default), runtime, settings, models, aliases, compare … Heavy imports where used."""
 
 from __future__ import annotations
 
@@ -55,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     from app.cli_models import add_commands
 
     add_commands(commands.add_parser("models", help="list, get, make and delete models"))
+    from app.cli_aliases import add_commands as add_alias_commands
+
+    add_alias_commands(commands.add_parser("aliases", help="names that stand for models, with fallbacks and defaults"))
     from app.cli_history import add_commands as add_history_commands
 
     add_history_commands(commands)

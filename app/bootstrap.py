@@ -21,6 +21,7 @@ from app.backends.embedded import EmbeddedRuntime, EmbeddedSettings
 from app.backends.ollama_http import HostTimeouts, OllamaHttp
 from app.backends.quantizer_process import QuantizerProcess
 from app.backends.starter_process import StarterProcess
+from app.comparison.alias_choice import AliasChooser, KeptChoices
 from app.comparison.ballots import Ballots, questions_by_domain
 from app.comparison.comparisons import Comparisons, Needs
 from app.comparison.energy import EnergyMeter
@@ -41,6 +42,8 @@ from app.core.ports import Backend, Clock, SystemClock
 from app.host_resolution import resolve_hosts
 from app.host_urls import read_address
 from app.models.catalog import Catalog
+from app.services.alias_route import AliasRoute
+from app.services.aliases import Aliases
 from app.services.chat import Caller, ChatService
 from app.services.generations import Generations
 from app.services.history import History
@@ -73,6 +76,7 @@ class Services:
     hosts: HostAdmin
     queue: RequestQueue
     chat: ChatService
+    aliases: Aliases
     history: History
     backups: HistoryBackups
     generations: Generations
@@ -105,7 +109,7 @@ class Services:
     async def start(self) -> None:
         """Open the stores, find the hosts, begin to watch them. Raises `StoreError` where history cannot be kept."""
         self._loop = asyncio.get_running_loop()
-        await asyncio.gather(self.history.open(), self.cache.start(), self._find_hosts())
+        await asyncio.gather(self.history.open(), self.cache.start(), self.aliases.start(), self._find_hosts())
         self.pool.on_change(self.queue.poke)
         await self.pool.start()
         await self.model_jobs.start()
@@ -150,7 +154,10 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
     rule = SwapRule(settings.swap_hold_seconds, settings.swap_overdue_seconds)
     queue = RequestQueue(pool, clock, limits=_limits(settings), rule=rule, meter=telemetry.metrics)
     pool.predict = queue.predict
-    chat = ChatService(cache, queue, pool, telemetry, RetryBudget(clock))
+    choices = KeptChoices(lambda wish: chooser(wish), clock)
+    aliases = Aliases(pool, settings.data, clock, choices)
+    way = AliasRoute(aliases.find, aliases.targets, pool, queue.pace.prompt_tokens)
+    chat = ChatService(cache, queue, pool, telemetry, RetryBudget(clock), way)
     pool.on_gone(cache.forget_digest)
     _expose(telemetry, queue, pool)
     history = History(settings.history_url, clock)
@@ -164,6 +171,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
 
     def changed() -> None:
         catalog.look_again()
+        choices.look_again()
         pool.look_again()
 
     async def labels(model: str, host: str) -> list[str]:
@@ -177,6 +185,8 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
     model_jobs = ModelJobs(jobs, pool, changed, workshop, clock=clock)
     catalog = Catalog(pool, load, lambda: {**starter.making(), **model_jobs.making()}, clock)
     needs = _comparison_needs(Way(chat, queue, pool, telemetry), jobs, catalog, clock)
+    comparisons = Comparisons(needs, ScorecardStore(settings.data / "compare" / "scorecards"))
+    chooser = AliasChooser(catalog, comparisons.list, lambda host: pool.backend(host).address, _free_memory)
     return Services(
         settings=settings,
         telemetry=telemetry,
@@ -186,6 +196,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
         hosts=HostAdmin(pool, settings.data, read_address, partial(_backend, settings), jobs.runs_on),
         queue=queue,
         chat=chat,
+        aliases=aliases,
         history=history,
         backups=HistoryBackups(history, clock),
         generations=Generations(chat, history, queue, grace_seconds=settings.page_grace_seconds, clock=clock),
@@ -204,7 +215,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
         model_jobs=model_jobs,
         catalog=catalog,
         starter=starter,
-        comparisons=Comparisons(needs, ScorecardStore(settings.data / "compare" / "scorecards")),
+        comparisons=comparisons,
         teaching=Teaching(needs, TrainingStore(settings.data / "compare" / "training")),
         prompts=PromptLibrary([PROMPTS, *([settings.prompts] if settings.prompts else [])]),
         pictures=ChartProcess(settings.data / "charts", environment),

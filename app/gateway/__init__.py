@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from app.core.errors import LoupeError
+from app.gateway.alias_routes import alias_routes
 from app.gateway.cache_routes import cache_routes
 from app.gateway.compare_routes import compare_routes
 from app.gateway.error_responses import BugBoundary, handle_http_error, handle_loupe_error
@@ -44,6 +45,7 @@ def create_routes(services: GatewayServices, lifecycle: Lifecycle | None = None)
         *compare_routes(services, lifecycle),
         *service_routes(services, lifecycle),
         *host_routes(services),
+        *alias_routes(services),
         *cache_routes(services),
         *history_routes(services),
         *picture_routes(services),

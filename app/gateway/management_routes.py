@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from app.core.errors import BadRequest, NotAllowed
 from app.core.ports import Backend
+from app.gateway.alias_rows import check_free
 from app.gateway.bodies import body_chunks
 from app.gateway.needs import GatewayServices, Lifecycle
 from app.gateway.ollama_routes import body_of, passed_on, route
@@ -64,7 +65,8 @@ def _host(request: Request, services: GatewayServices) -> Backend:
 def _short(services: GatewayServices, kind: str) -> Respond:
     async def respond(request: Request) -> Response:
         raw = await body_of(request, services)
-        decode(kind, raw)
+        body = decode(kind, raw)
+        check_free(services, *(body.get(name) for name in ("model", "name", "source", "destination")))
         answer = await _host(request, services).forward(request.method, request.scope["path"], raw)
         services.pool.look_again()
         return passed_on(answer)
@@ -78,6 +80,7 @@ def _long(services: GatewayServices, lifecycle: Lifecycle, kind: str) -> Respond
     async def respond(request: Request) -> WhileConnected:
         raw = await body_of(request, services)
         body = decode(kind, raw)
+        check_free(services, body.get("model"), body.get("name"))
         stream = body.get("stream") is not False
         asked = raw if stream else dumps({**body, "stream": True})
         records = _host(request, services).forward_stream("POST", request.scope["path"], asked)

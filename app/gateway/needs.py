@@ -15,6 +15,7 @@ from app.comparison.teaching import Teaching
 from app.config import Settings
 from app.core.errors import Draining
 from app.core.ports import Clock
+from app.services.aliases import Aliases
 from app.services.chat import ChatService
 from app.services.history_backups import HistoryBackups
 from app.services.host_admin import HostAdmin
@@ -42,6 +43,8 @@ class GatewayServices(Protocol):
     def pool(self) -> HostPool: ...
     @property
     def hosts(self) -> HostAdmin: ...
+    @property
+    def aliases(self) -> Aliases: ...
     @property
     def clock(self) -> Clock: ...
     @property

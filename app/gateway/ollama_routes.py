@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.core.errors import BadRequest, ModelNotFound
 from app.core.generation import CacheMode, Endpoint, GenerationRequest, Json, Priority
 from app.core.hosts import RawAnswer
+from app.gateway.alias_rows import route_headers, shown_as, with_aliases, with_marks
 from app.gateway.bodies import read_body
 from app.gateway.error_responses import JSON
 from app.gateway.needs import LOCAL, GatewayServices, Lifecycle, flow_of
@@ -21,6 +22,7 @@ from app.gateway.streaming import WhileConnected, generation, native
 from app.gateway.unions import union
 from app.services.chat import Caller
 from app.services.telemetry import Trace
+from app.wire.go_json import dumps
 from app.wire.model_names import names_cloud, parse_reference
 from app.wire.requests import decode
 
@@ -144,7 +146,7 @@ def answer_headers(trace: Trace) -> dict[str, str]:
     cache = trace.cache
     told = f"; age={cache.age:.0f}" if cache.age is not None else f'; reason="{cache.reason}"' if cache.reason else ""
     headers = {"x-loupe-request-id": trace.id, "x-loupe-cache": cache.outcome + told}
-    return headers | ({"x-loupe-host": trace.host} if trace.host else {})
+    return headers | route_headers(trace) | ({"x-loupe-host": trace.host} if trace.host else {})
 
 
 def _embedding(
@@ -154,7 +156,9 @@ def _embedding(
 
     async def respond(request: Request) -> WhileConnected:
         raw = await body_of(request, services)
-        model = _text(decode(kind, raw).get("model"))
+        body = decode(kind, raw)
+        model = _text(body.get("model"))
+        raw = raw if services.aliases.find(model) is None else dumps(body)
         caller = caller_of(request, services)
 
         async def work(scope: Scope, receive: Receive, send: Send) -> None:
@@ -163,7 +167,9 @@ def _embedding(
             except ModelNotFound:
                 async with services.pool.lease() as backend:  # the host says it in its own words
                     answer = await backend.forward("POST", scope["path"], raw)
-            await passed_on(answer)(scope, receive, send)
+            told = passed_on(answer)
+            told.headers.update(route_headers(caller.trace))
+            await told(scope, receive, send)
 
         return WhileConnected(work, lifecycle)
 
@@ -174,9 +180,12 @@ def _show(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
         raw = await body_of(request, services)
         body = decode("ShowRequest", raw)
-        model = _text(body.get("model")) or _text(body.get("name"))
-        async with services.pool.lease(model) as backend:
-            return passed_on(await backend.forward("POST", request.scope["path"], raw))
+        name = _text(body.get("model")) or _text(body.get("name"))
+        model, view = await shown_as(services, name)
+        raw = raw if view is None else dumps({**body, "model": model, "name": model})
+        async with services.pool.lease(model, view.host if view else "") as backend:
+            answer = await backend.forward("POST", request.scope["path"], raw)
+        return passed_on(with_marks(answer, view))
 
     return respond
 
@@ -191,9 +200,11 @@ def _read(services: GatewayServices) -> Handler:
 async def read(services: GatewayServices, path: str) -> RawAnswer:
     """What a GET of `path` gives, of all hosts where there are several."""
     if path in ("/api/tags", "/api/ps") and len(services.pool.statuses()) > 1:
-        return RawAnswer(200, JSON, await union(services.pool, path))
-    async with services.pool.lease() as backend:
-        return await backend.forward("GET", path)
+        answer = RawAnswer(200, JSON, await union(services.pool, path))
+    else:
+        async with services.pool.lease() as backend:
+            answer = await backend.forward("GET", path)
+    return await with_aliases(answer, services) if path == "/api/tags" else answer
 
 
 def _text(value: Json) -> str:

@@ -69,7 +69,9 @@ class RepeatedQuestions:
 
     def __init__(self, app: ASGIApp, services: GatewayServices, lifecycle: Lifecycle) -> None:
         self._app, self._lifecycle = app, lifecycle
-        self._repeats = Repeats(services.cache, services.pool, services.telemetry, services.clock)
+        self._repeats = Repeats(
+            services.cache, services.pool, services.telemetry, services.clock, services.aliases.find
+        )
         self._limit = min(BODY_LIMIT, services.settings.max_body)
         self._seconds = services.settings.body_seconds
         self._known: OrderedDict[_Question, _Known] = OrderedDict()
@@ -125,7 +127,10 @@ class RepeatedQuestions:
     async def _answer(self, known: _Known, answer: StoredAnswer, scope: Scope, send: Send) -> None:
         given, sent = self._repeats.count(answer), False
         body = stamp(moment(given.started_at)).join(known.parts)
-        told = ((b"x-loupe-request-id", given.id.encode()), (b"x-loupe-cache", b"hit; age=%.0f" % given.age))
+        told = (
+            (b"x-loupe-request-id", given.id.encode()), (b"x-loupe-cache", b"hit; age=%.0f" % given.age),
+            (b"x-loupe-model", known.repeat.model.encode()),
+        )  # fmt: skip
         headers = (_LINES, *told) if known.lines else (*told, (b"content-length", b"%d" % len(body)), _OBJECT)
         try:
             await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -47,6 +47,8 @@ class Marks:
 def _open_to(message: Message, origin: str) -> None:
     headers = MutableHeaders(raw=message["headers"])
     headers["access-control-allow-origin"] = origin
-    headers["access-control-expose-headers"] = "X-Loupe-Cache, X-Loupe-Host, X-Loupe-Request-Id, Retry-After"
+    headers["access-control-expose-headers"] = (
+        "X-Loupe-Cache, X-Loupe-Host, X-Loupe-Model, X-Loupe-Alias, X-Loupe-Context, X-Loupe-Request-Id, Retry-After"
+    )
     headers["cross-origin-resource-policy"] = "cross-origin"
     headers.add_vary_header("Origin")

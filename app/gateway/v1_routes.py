@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.core.errors import BadRequest, HostRefused, LoupeError
 from app.core.generation import CacheMode, Chunk, GenerationRequest, Json
 from app.core.hosts import RawAnswer
+from app.gateway.alias_rows import route_headers, shown_as, with_marks
 from app.gateway.error_responses import JSON, PLAIN_JSON, error_body
 from app.gateway.needs import GatewayServices, Lifecycle
 from app.gateway.ollama_routes import Handler, answer_headers, body_of, caller_of, check_model, read, route
@@ -31,6 +32,7 @@ from app.wire.model_names import names_cloud, parse_reference
 from app.wire.v1 import DIALECTS, Dialect, check_encoding, model_of, top_of
 
 _EXTRAS = ("keep_alive", "think")
+_FILLED = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
 
 
 def v1_routes(services: GatewayServices, lifecycle: Lifecycle) -> list[BaseRoute]:
@@ -58,6 +60,7 @@ def _asked(
             )
         native = dict(exchange.native)
         caller = _add_extras(native, top, caller_of(request, services))
+        caller.assumed = _assumed(native, top)
         if exchange.endpoint == "embed":
             return _embedding(services, lifecycle, exchange, native, caller)
         if exchange.relaxes_thinking and native.get("think") and not await _thinks(services, native):
@@ -95,6 +98,14 @@ def _add_extras(native: dict[str, Json], given: Mapping[str, Json], caller: Call
     return replace(caller, cache_mode=mode, cache_sampled=mode is CacheMode.USE)
 
 
+def _assumed(native: Mapping[str, Json], given: Mapping[str, Json]) -> tuple[str, ...]:
+    """The options that the dialect filled in because the client gave none."""
+    options = native.get("options")
+    if not isinstance(options, dict):
+        return ()
+    return tuple(name for name in _FILLED if name in options and given.get(name) is None)
+
+
 def _form(exchange: Exchange, path: str, dialect: Dialect) -> Form:
     def whole(chunks: Sequence[Chunk]) -> Response:
         record = parse_object(gather(exchange.endpoint, chunks))
@@ -116,15 +127,17 @@ def _embedding(
         answer = await services.chat.forward(model, caller, "/api/embed", dumps(dict(native)))
         if answer.status != 200:
             raise _refusal(caller.trace.host, answer)
-        await _response(exchange.whole(parse_object(answer.body)))(scope, receive, send)
+        told = _response(exchange.whole(parse_object(answer.body)))
+        told.headers.update(route_headers(caller.trace))
+        await told(scope, receive, send)
 
     return WhileConnected(work, lifecycle)
 
 
 async def _thinks(services: GatewayServices, native: Mapping[str, Json]) -> bool:
     """Whether the model can think; also true where there is no such model: the host says so in its own words."""
-    model = str(native.get("model") or "")
     try:
+        model, _ = await shown_as(services, str(native.get("model") or ""))
         async with services.pool.lease(model) as backend:
             return "thinking" in (await backend.show(model)).capabilities
     except LoupeError:
@@ -146,8 +159,9 @@ def _model(services: GatewayServices) -> Handler:
         name = str(request.path_params["name"])
         if names_cloud(name) and not services.settings.remote_models:
             parse_reference(name, feature="remote model details are unavailable")
-        async with services.pool.lease(name) as backend:
-            answer = await backend.forward("POST", "/api/show", dumps({"model": name}))
+        model, view = await shown_as(services, name)
+        async with services.pool.lease(model, view.host if view else "") as backend:
+            answer = with_marks(await backend.forward("POST", "/api/show", dumps({"model": model})), view)
         if answer.status != 200:
             raise _refusal(backend.address.name, answer)
         return _response(openai_answers.one_model(parse_object(answer.body), name))

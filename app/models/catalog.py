@@ -136,6 +136,10 @@ class Catalog:
                 self._seen_at = self._clock.monotonic()
             return self._view
 
+    def detail(self, digest: str) -> ModelDetail | None:
+        """What `/api/show` told of a model of the last look."""
+        return self._details.get(digest)
+
     def look_again(self) -> None:
         self._seen_at = float("-inf")
 

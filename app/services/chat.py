@@ -11,12 +11,14 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 
 from app.core.errors import Cancelled, LoupeError
 from app.core.generation import CacheMode, Chunk, GenerationRequest, Priority
 from app.core.hosts import RawAnswer
 from app.core.ports import SystemClock
+from app.services.alias_route import AliasRoute
 from app.services.cached_answer import Origin, question_of
 from app.services.host_lease import Lease
 from app.services.host_pool import HostPool, ResolvedModel
@@ -37,6 +39,7 @@ class Caller:
 
     Not to be changed (`Ask` says why it is not frozen). `patience`, `from_page`, `group` and `host` are the queue's.
     `cache_mode` USE caches deterministic requests; `cache_sampled` also those that are not (asked for by name).
+    `assumed`: options that the dialect filled in, not the client; an alias's own go before them.
     """
 
     principal: str = "local"
@@ -48,13 +51,16 @@ class Caller:
     host: str = ""
     cache_mode: CacheMode = CacheMode.USE
     cache_sampled: bool = False
+    assumed: tuple[str, ...] = ()
     trace: Trace = field(default_factory=lambda: Trace(SystemClock()))
 
 
 class ChatService:
     def __init__(
-        self, cache: ResponseCache, queue: RequestQueue, pool: HostPool, telemetry: Telemetry, budget: RetryBudget
-    ) -> None:
+        self, cache: ResponseCache, queue: RequestQueue, pool: HostPool, telemetry: Telemetry, budget: RetryBudget,
+        route: AliasRoute | None = None,
+    ) -> None:  # fmt: skip
+        self._route = route
         self._cache, self._queue, self._pool = cache, queue, pool
         self._telemetry, self._budget = telemetry, budget
         self._shared = SharedWorks()
@@ -70,7 +76,7 @@ class ChatService:
         self._telemetry.begin(trace)
         status, error_text = "cancelled", ""
         try:
-            async with aclosing(await self._way(request, caller)) as chunks:
+            async with aclosing(await self._routed(request, caller)) as chunks:
                 async for chunk in chunks:
                     if chunk.text or chunk.thinking:
                         trace.saw_text()
@@ -92,6 +98,12 @@ class ChatService:
     async def forward(self, model: str, caller: Caller, path: str, body: bytes) -> RawAnswer:
         """Work that is no generation, such as embeddings, by the same queue and with the same failover: a host's answer
         as it came, error statuses included."""
+        alias = self._route.find(model) if self._route is not None else None
+        if self._route is None or alias is None:
+            return await self._forwarded(model, body, caller, path)
+        return await self._route.forward(alias, body, caller, path, partial(self._forwarded, path=path))
+
+    async def _forwarded(self, model: str, body: bytes, caller: Caller, path: str) -> RawAnswer:
         await self._pool.resolve(model)
         self._budget.count_request()
         async with self._queue.enter(_asks(caller, caller.trace, model)) as ticket:
@@ -115,6 +127,14 @@ class ChatService:
     async def close(self) -> None:
         """End what is still running. Call `queue.close` first and wait for what may end by itself."""
         await self._shared.close()
+
+    # Layer 0: aliases
+
+    async def _routed(self, request: GenerationRequest, caller: Caller) -> AsyncGenerator[Chunk, None]:
+        alias = self._route.find(request.model) if self._route is not None else None
+        if self._route is None or alias is None:
+            return await self._way(request, caller)
+        return self._route.answer(alias, request, caller, self._way)
 
     # Layer 1: cache
 

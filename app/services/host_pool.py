@@ -21,6 +21,7 @@ from app.services.host_choice import Conversations, Predict, best
 from app.services.host_lease import Lease
 from app.services.host_room import Beside
 from app.services.host_set import OUTAGE_SECONDS, HostSet
+from app.services.host_versions import older_than
 from app.services.watched_host import WatchedHost, canonical
 from app.wire.model_names import names_cloud
 
@@ -76,6 +77,19 @@ class HostPool(HostSet):
     def lists(self, model: str) -> bool:
         """Whether a host that answers has the model, as far as is known: then `resolve` need not ask anybody."""
         return self._listed() and bool(self._having(model))
+
+    def offers(self, model: str, host: str = "") -> bool:
+        """Whether that host (any for "") can be used and has the model, as far as is known."""
+        return any(host in ("", having.name) for having in self._having(model))
+
+    def can(self, model: str, capability: str) -> bool:
+        """Whether the model has it; also true where no host tells."""
+        told = [info.capabilities for host in self._having(model) if (info := host.find(model)) is not None]
+        return not any(told) or any(capability in capabilities for capabilities in told)
+
+    def older(self, model: str, version: tuple[int, int, int]) -> bool:
+        """Whether a host that may answer for the model is an Ollama from before that version."""
+        return any(older_than(host.version, version, host.server) for host in self._having(model))
 
     async def resolve(self, model: str, *, fresh: bool = False) -> ResolvedModel:
         """Where the model is now. Raises `ModelNotFound` if no host has it, `NoHealthyHost` if none answers,

@@ -33,3 +33,10 @@ def version_warnings(version: str, server: str = "") -> tuple[HostWarning, ...]:
         text = "has a hole by which a prepared model file reads its memory, prompts and keys included"
         return (HostWarning(f"Ollama {version} {text} (CVE-2026-7482); update it to 0.17.1 or later"),)
     return ()
+
+
+def older_than(version: str, other: tuple[int, int, int], server: str = "") -> bool:
+    """Whether an Ollama is from before `other`. Our own runtime is not, nor is one that tells no number."""
+    found = _NUMBERS.match(version)
+    number = tuple(int(part) for part in found.groups()[:3]) if found else _UNNUMBERED
+    return number != _UNNUMBERED and not server.startswith(OWN_SERVER) and number < other

@@ -8,7 +8,7 @@ differs or would have to be asked for, the question takes the usual way, by `Cha
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -48,13 +48,19 @@ class Given(NamedTuple):
 
 
 class Repeats:
-    def __init__(self, cache: ResponseCache, pool: HostPool, telemetry: Telemetry, clock: Clock) -> None:
+    """`is_alias`: what such a name leads to is found by the usual way each time."""
+
+    def __init__(
+        self, cache: ResponseCache, pool: HostPool, telemetry: Telemetry, clock: Clock,
+        is_alias: Callable[[str], object] = lambda _: None,
+    ) -> None:  # fmt: skip
         self._cache, self._pool, self._telemetry, self._clock = cache, pool, telemetry, clock
+        self._is_alias = is_alias
 
     def learn(self, request: GenerationRequest, principal: str) -> Repeat | None:
         """What to know of a question that has just been answered from the cache; None where that is open again."""
         model = self._pool.known(request.model)
-        if model is None:
+        if model is None or self._is_alias(request.model):
             return None
         key = key_of(request, principal, model, self._pool)
         identity = self._identity(model, request.num_ctx)
@@ -63,7 +69,7 @@ class Repeats:
     def find(self, repeat: Repeat) -> StoredAnswer | None:
         """The answer; None where it is to be looked for by the usual way. Counts nothing."""
         model = self._pool.known(repeat.model)
-        if model is None or self._identity(model, repeat.num_ctx) != repeat.identity:
+        if model is None or self._is_alias(repeat.model) or self._identity(model, repeat.num_ctx) != repeat.identity:
             return None
         return self._cache.held(repeat.key)
 

@@ -54,6 +54,25 @@ class CacheDecision(NamedTuple):
 _UNDECIDED = CacheDecision()
 
 
+class Overflow(NamedTuple):
+    """A prompt that is longer than the context: both in tokens, None where the host did not tell."""
+
+    tokens: int | None
+    limit: int | None
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """By which alias a request came, and which of its models answers: 1 is the first choice, `reason` tells why an
+    earlier one does not. `cut`: the host was let cut the prompt."""
+
+    alias: str
+    place: int = 1
+    reason: str = ""
+    cut: Overflow | None = None
+
+
 class FinishedRequest(NamedTuple):
     """One line of the ring. `started_at` in seconds since the epoch, `seconds` and `ttft` in seconds.
 
@@ -118,6 +137,7 @@ class Trace:
         self.started_at = clock.now()
         self.model = self.endpoint = self._host = self._digest = ""
         self.cache = _UNDECIDED
+        self.route: Route | None = None
         self.ttft: float | None = None
         self.usage: Usage | None = None
 

@@ -218,7 +218,10 @@ class Embeddings:
         ]
         there = isinstance(vectors, list)
         answer: dict[str, Json] = {"object": "list" if there else "", "data": rows or None}
-        answer |= {"model": self._model if there else "", "usage": {"prompt_tokens": used, "total_tokens": used}}
+        answer |= {
+            "model": (text_of(record.get("model")) or self._model) if there else "",
+            "usage": {"prompt_tokens": used, "total_tokens": used},
+        }
         return Content(line(answer))
 
     def events(self, record: Mapping[str, Json]) -> bytes:
@@ -237,17 +240,19 @@ def _packed(vector: Sequence[Json]) -> str:
 def models(tags: Mapping[str, Json]) -> Content:
     """The list of models out of /api/tags; `data` is null where there is none."""
     rows: list[Json] = [
-        _model(text_of(row.get("model")) or text_of(row.get("name")), row.get("modified_at"))
-        for row in items_of(tags.get("models"))
+        _model(text_of(row.get("model")) or text_of(row.get("name")), row) for row in items_of(tags.get("models"))
     ]
     return Content(line({"object": "list", "data": rows or None}))
 
 
 def one_model(shown: Mapping[str, Json], name: str) -> Content:
     """One model out of /api/show, under the name it was asked for."""
-    return Content(line(_model(name, shown.get("modified_at"))))
+    return Content(line(_model(name, shown)))
 
 
-def _model(name: str, modified_at: Json) -> Json:
-    created = int(moment(modified_at).timestamp())
-    return {"id": name, "object": "model", "created": created, "owned_by": parse_name(name).namespace}
+def _model(name: str, told: Mapping[str, Json]) -> Json:
+    """An alias of Loupe's says so: it is owned by Loupe, and `root` is the model that answers now."""
+    created = int(moment(told.get("modified_at")).timestamp())
+    row: dict[str, Json] = {"id": name, "object": "model", "created": created, "owned_by": parse_name(name).namespace}
+    marks = object_of(told.get("loupe"))
+    return row | {"owned_by": "loupe alias", "root": marks.get("model")} if marks.get("alias") else row
