@@ -148,7 +148,7 @@ class Services:
 def build(settings: Settings, clock: Clock | None = None) -> Services:
     """Assemble the product. Nothing is opened or started."""
     clock = clock or SystemClock()
-    telemetry = Telemetry(clock)
+    telemetry = Telemetry(clock, kept_bytes=settings.trace_bytes, words=settings.trace_words)
     cache = ResponseCache(settings.cache_folder, settings.cache_bytes, clock)
     pool = HostPool([], clock, outage=settings.outage_seconds, remote=settings.remote_models)
     rule = SwapRule(settings.swap_hold_seconds, settings.swap_overdue_seconds)

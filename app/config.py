@@ -66,6 +66,15 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = _setting(
         "info", "How much is logged.", "debug, info, warning or error"
     )
+    trace_words: bool = _setting(
+        False,
+        "Keep the words of questions and answers with their traces: in the list of requests, in log lines and in "
+        "exported spans.",
+        "on or off",
+    )
+    trace_bytes: Size = _setting(
+        16 << 20, "Memory for the traces of the last requests.", "64KiB to 1GiB", ge=64 << 10, le=1 << 30
+    )
     log_format: Literal["text", "json"] = _setting("text", "How log lines look.", "text or json")
 
     # Model hosts

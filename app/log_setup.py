@@ -6,7 +6,9 @@ import logging
 import sys
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from app.core.trace_context import REQUEST_ID
 
 QUIET = (
     "uvicorn",
@@ -25,6 +27,7 @@ def set_up_logging(level: str, form: str) -> None:
     """`level` of LOUPE_LOG_LEVEL for our own lines; libraries speak from warnings up. `form` is text or json."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _with_request,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -53,3 +56,11 @@ def set_up_logging(level: str, form: str) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+
+
+def _with_request(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """The request that the line is about, as its client knows it."""
+    current = REQUEST_ID.get()
+    if current and current != event.get("request"):
+        event["request_id"] = current
+    return event

@@ -23,6 +23,7 @@ from app.backends.translation import CONNECT_SECONDS, translating
 from app.core.errors import HostError, HostProtocolError, HostRefused, HostTimeout, HostUnreachable, ModelNotFound
 from app.core.generation import Chunk, GenerationRequest
 from app.core.hosts import HostAddress, LoadedModel, ModelDetail, ModelInfo, RawAnswer
+from app.core.trace_context import HOST_HEADERS
 from app.wire.answers import error_text, parse_chunk, parse_ps, parse_show, parse_tags, parse_version
 from app.wire.framing import LineTooLong, split_lines
 
@@ -31,6 +32,7 @@ ERROR_LIMIT = 1 << 20
 PROGRESS = 1 << 16
 DRAIN_SECONDS = 0.2  # after `done`: the end of the body usually follows at once, and then the connection is kept
 SLOW_PATHS = ("/api/embed", "/api/embeddings")
+_TRACED = ("/api/chat", "/api/generate", *SLOW_PATHS)  # what a host does for a request; our looking after it is ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,8 @@ class OllamaHttp:
             try:
                 async with asyncio.timeout(seconds) as limit:
                     content = body if isinstance(body, bytes) else _extending(body, limit, seconds)
-                    request = client.build_request(method, path, content=content or None)
+                    told = HOST_HEADERS.get() if path in _TRACED else ()
+                    request = client.build_request(method, path, content=content or None, headers=told or None)
                     response = await client.send(request, stream=True)
             except TimeoutError as error:
                 raise HostTimeout(name, phase, seconds) from error

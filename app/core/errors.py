@@ -10,6 +10,7 @@
     ├── ConversationNotFound       404
     ├── HostNotFound               404
     ├── CacheEntryNotFound         404
+    ├── RequestNotFound            404
     ├── CacheOff                   503  what is in the response cache cannot be told or changed now
     ├── PayloadTooLarge            413
     ├── Cancelled                  499  the client left, or Stop was pressed (never sent)
@@ -128,6 +129,15 @@ class CacheEntryNotFound(LoupeError):
     def __init__(self, key: str) -> None:
         super().__init__("this answer is not in the cache, or not any more")
         self.key = key
+
+
+class RequestNotFound(LoupeError):
+    status = 404
+    code = "request_not_found"
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__("this request is not known here, or not any more")
+        self.request_id = request_id
 
 
 class CacheOff(LoupeError):

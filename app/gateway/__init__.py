@@ -25,6 +25,7 @@ from app.gateway.ops_routes import ops_routes
 from app.gateway.picture_routes import picture_routes
 from app.gateway.queue_routes import queue_routes
 from app.gateway.repeated import RepeatedQuestions
+from app.gateway.request_routes import request_routes
 from app.gateway.service_routes import service_routes
 from app.gateway.training_routes import training_routes
 from app.gateway.v1_routes import v1_routes
@@ -37,6 +38,7 @@ def create_routes(services: GatewayServices, lifecycle: Lifecycle | None = None)
     lifecycle = lifecycle or Lifecycle()
     return [
         *ops_routes(services, lifecycle),
+        *request_routes(services),
         *queue_routes(services, lifecycle),
         *ollama_routes(services, lifecycle),
         *v1_routes(services, lifecycle),

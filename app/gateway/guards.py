@@ -28,7 +28,7 @@ HEADS, HEAD_BYTES = 512, 4 << 10  # heads that have passed, and how large one of
 _PREFLIGHT = {
     "access-control-allow-methods": "GET, POST, DELETE, HEAD",
     "access-control-allow-headers": "Authorization, Content-Type, Accept, X-Requested-With, X-Loupe-Cache, "
-    "X-Loupe-Host, X-Loupe-Priority",
+    "X-Loupe-Host, X-Loupe-Priority, X-Request-Id, Traceparent, Tracestate",
     "access-control-max-age": "600",
 }
 
@@ -63,7 +63,7 @@ class Guards:
         marks = self._look(scope)
         if isinstance(marks, Marks):
             if scope["type"] == "http":
-                send = marks.on(send)
+                send = marks.on(scope, send)
             refusal = self._identify(scope)
         else:
             refusal = marks

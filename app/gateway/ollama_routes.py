@@ -18,6 +18,7 @@ from app.gateway.bodies import read_body
 from app.gateway.error_responses import JSON
 from app.gateway.needs import LOCAL, GatewayServices, Lifecycle, flow_of
 from app.gateway.repeated import remember
+from app.gateway.request_names import name_of
 from app.gateway.streaming import WhileConnected, generation, native
 from app.gateway.unions import union
 from app.services.chat import Caller
@@ -109,7 +110,7 @@ def caller_of(request: Request, services: GatewayServices) -> Caller:
         priority=_choice(request, "x-loupe-priority", Priority, Priority.INTERACTIVE), patience=_patience(request),
         cache_mode=_choice(request, "x-loupe-cache", CacheMode, services.settings.cache_mode),
         cache_sampled=_asked_for(request, CacheMode.USE),
-        trace=services.telemetry.trace(principal=LOCAL, flow=flow),
+        trace=services.telemetry.trace(principal=LOCAL, flow=flow, name=name_of(request.scope)),
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from app.core.generation import GenerationRequest
 from app.gateway.bodies import BodyTooSlow
 from app.gateway.error_responses import JSON, report_bug, respond_to
 from app.gateway.needs import LOCAL, GatewayServices, Lifecycle, flow_of
+from app.gateway.request_names import name_of
 from app.gateway.streaming import NDJSON
 from app.services.cached_answer import StoredAnswer
 from app.services.repeats import Repeat, Repeats, made_at, moment, stamp
@@ -125,10 +126,10 @@ class RepeatedQuestions:
         return answer if known.parts else None
 
     async def _answer(self, known: _Known, answer: StoredAnswer, scope: Scope, send: Send) -> None:
-        given, sent = self._repeats.count(answer), False
+        given, sent = self._repeats.count(answer, name_of(scope)), False
         body = stamp(moment(given.started_at)).join(known.parts)
         told = (
-            (b"x-loupe-request-id", given.id.encode()), (b"x-loupe-cache", b"hit; age=%.0f" % given.age),
+            (b"x-loupe-request-id", given.name.own.encode()), (b"x-loupe-cache", b"hit; age=%.0f" % given.age),
             (b"x-loupe-model", known.repeat.model.encode()),
         )  # fmt: skip
         headers = (_LINES, *told) if known.lines else (*told, (b"content-length", b"%d" % len(body)), _OBJECT)

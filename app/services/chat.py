@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 
-from app.core.errors import Cancelled, LoupeError
+from app.core.errors import Cancelled, HostRefused, LoupeError
 from app.core.generation import CacheMode, Chunk, GenerationRequest, Priority
 from app.core.hosts import RawAnswer
 from app.core.ports import SystemClock
+from app.core.trace_context import HOST_HEADERS
 from app.services.alias_route import AliasRoute
 from app.services.cached_answer import Origin, question_of
 from app.services.host_lease import Lease
@@ -25,10 +26,12 @@ from app.services.host_pool import HostPool, ResolvedModel
 from app.services.queueing.tickets import beginning, measures
 from app.services.repeats import key_of, made_at, moment
 from app.services.request_queue import Ask, RequestQueue, Ticket
+from app.services.request_trace import Writing
 from app.services.response_cache import CacheHit, ResponseCache
 from app.services.retry_policy import RetryBudget, costs_nothing, may_go_back, may_go_elsewhere, most_attempts
 from app.services.shared_work import SharedWork, SharedWorks
 from app.services.telemetry import CacheDecision, Phase, Telemetry, Trace
+from app.wire.answers import error_text
 
 IDENTITY_SECONDS = 1.0  # how long a request waits to learn which model and build would answer it; then no caching
 
@@ -72,32 +75,33 @@ class ChatService:
         """
         trace = caller.trace
         trace.principal, trace.flow = caller.principal, caller.flow
-        trace.model, trace.endpoint = request.model, request.endpoint
-        self._telemetry.begin(trace)
-        status, error_text = "cancelled", ""
-        try:
+        trace.describe(request, words=self._telemetry.words)
+        with self._telemetry.recording(trace) as record, Writing(trace) as writing:
             async with aclosing(await self._routed(request, caller)) as chunks:
                 async for chunk in chunks:
                     if chunk.text or chunk.thinking:
-                        trace.saw_text()
-                    trace.usage = chunk.usage or trace.usage
+                        trace.saw_text(chunk)
                     if chunk.done or chunk.whole:
-                        status = "ok"  # a reader that stops after the last piece has left nothing
+                        record.status = "ok"  # a reader that stops after the last piece has left nothing
+                        trace.usage, trace.finish_reason = chunk.usage or trace.usage, chunk.done_reason
+                    writing.begun()
                     yield chunk
-            status = "ok"
-        except LoupeError as error:
-            status = "cancelled" if isinstance(error, Cancelled) else error.code
-            error_text = error.message
-            raise
-        except Exception as error:
-            status, error_text = "internal", repr(error)
-            raise
-        finally:
-            self._telemetry.finish(trace, status=status, error=error_text)
+                    writing.done()
 
     async def forward(self, model: str, caller: Caller, path: str, body: bytes) -> RawAnswer:
         """Work that is no generation, such as embeddings, by the same queue and with the same failover: a host's answer
         as it came, error statuses included."""
+        trace = caller.trace
+        trace.principal, trace.flow = caller.principal, caller.flow
+        trace.model, trace.endpoint = model, path.rpartition("/")[2]
+        trace.cache = CacheDecision("bypass", "not a generation")
+        with self._telemetry.recording(trace) as record:
+            answer = await self._forward(model, body, caller, path)
+            if answer.status >= 400:
+                record.status, record.error = HostRefused.code, error_text(answer.body) or f"status {answer.status}"
+            return answer
+
+    async def _forward(self, model: str, body: bytes, caller: Caller, path: str) -> RawAnswer:
         alias = self._route.find(model) if self._route is not None else None
         if self._route is None or alias is None:
             return await self._forwarded(model, body, caller, path)
@@ -112,8 +116,11 @@ class ChatService:
                 lease = await ticket.admitted()
             for attempt in count(1):
                 caller.trace.host = lease.address.name
+                HOST_HEADERS.set(caller.trace.passed_on(attempt))
                 try:
-                    answer = await lease.first(lease.backend.forward("POST", path, body))
+                    with caller.trace.span("host", host=lease.address.name, attempt=attempt, outcome="failed") as span:
+                        answer = await lease.first(lease.backend.forward("POST", path, body))
+                        span["outcome"] = "ok"
                     break
                 except LoupeError as error:
                     lease.failed(error)
@@ -150,7 +157,10 @@ class ChatService:
 
     def _cached(self, request: GenerationRequest, caller: Caller, model: ResolvedModel) -> AsyncGenerator[Chunk, None]:
         """Looks before the first piece is asked for, so that nobody comes between the looking and the joining."""
-        trace, key = caller.trace, key_of(request, caller.principal, model, self._pool)
+        trace = caller.trace
+        began = trace.elapsed
+        key = key_of(request, caller.principal, model, self._pool)
+        trace.add_span("key", began, trace.elapsed)
         trace.digest, work = model.digest, None
         if trace.cache.outcome == "miss":
             if (hit := self._cache.get(key)) is not None:
@@ -206,7 +216,7 @@ class ChatService:
             return self._admitted(request, replace(caller, patience=None), trace)  # each one has a patience of his own
 
         trace = self._telemetry.trace(principal=caller.principal, flow=caller.flow)
-        trace.digest = model.digest
+        trace.digest, trace.context, trace.root = model.digest, caller.trace.context, caller.trace.id
         return self._shared.start(key, trace, produce, keep)
 
     # Layer 2: queue
@@ -295,6 +305,7 @@ class ChatService:
     ) -> AsyncGenerator[Chunk, None]:
         trace.host = host = lease.address.name
         trace.enter("prefill" if lease.warm else "loading")
+        HOST_HEADERS.set(trace.passed_on(attempt))
         began, first, usage = trace.elapsed, None, None
         outcome = "failed"
         try:

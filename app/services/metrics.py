@@ -1,7 +1,8 @@
 """The metrics of `/metrics`, in a registry of our own (the global one is anybody's).
 
-Labels come from small fixed sets: endpoints, outcomes, layers, host names of the settings. Never a model name that
-a client sent, a flow or a principal: each would be a new series.
+Labels come from small fixed sets: endpoints, outcomes, layers, host names of the settings. Never a flow, a principal or
+anything that somebody wrote: each would be a new series. A model is a label only where a host has answered as it, and
+of at most `MODELS` of them; the others are "other".
 
 What is counted on the way of every request is counted in plain dictionaries and lists, on the event loop alone, and
 becomes Prometheus's families when it is asked for: the library's own counters cost several µs a touch.
@@ -17,11 +18,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from app.core.generation import Priority
+from app.core.generation import Priority, Usage
 from app.services.queueing.views import Eta
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-_ENDS = (*map(floatToGoString, _SECONDS), "+Inf")
+_TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5)
 
 
 class Count(Collector):
@@ -45,27 +46,63 @@ class Count(Collector):
 class Seconds(Collector):
     """A histogram of seconds with one label."""
 
-    def __init__(self, name: str, help_text: str, label: str, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, name: str, help_text: str, label: str, registry: CollectorRegistry, ends: tuple[float, ...] = _SECONDS
+    ) -> None:
         self._name, self._help, self._label = f"loupe_{name}", help_text, label
+        self._ends, self._told = ends, (*map(floatToGoString, ends), "+Inf")
         self._rows: dict[str, list[float]] = {}  # how many in each bucket, and at last the sum of all
         registry.register(self)
 
     def observe(self, label: str, seconds: float) -> None:
         row = self._rows.get(label)
         if row is None:
-            row = self._rows[label] = [0.0] * (len(_ENDS) + 1)
-        row[bisect_left(_SECONDS, seconds)] += 1
+            row = self._rows[label] = [0.0] * (len(self._told) + 1)
+        row[bisect_left(self._ends, seconds)] += 1
         row[-1] += seconds
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         family = HistogramMetricFamily(self._name, self._help, labels=[self._label])
         for label, (*counts, seconds) in self._rows.items():
             buckets, total = [], 0.0
-            for end, count in zip(_ENDS, counts, strict=True):
+            for end, count in zip(self._told, counts, strict=True):
                 total += count
                 buckets.append((end, total))
             family.add_metric([label], buckets, seconds)
         yield family
+
+
+MODELS = 50
+
+
+class ByModel(Collector):
+    """What each model did: requests, tokens and seconds of decoding, of uncached answers."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._rows: dict[str, list[float]] = {}
+        registry.register(self)
+
+    def count(self, model: str, usage: Usage) -> None:
+        row = self._rows.get(model)
+        if row is None:
+            if len(self._rows) >= MODELS:
+                model = "other"
+            row = self._rows.setdefault(model, [0.0, 0.0, 0.0, 0.0])
+        row[0] += 1
+        row[1] += usage.prompt_tokens
+        row[2] += usage.output_tokens
+        row[3] += usage.decode_ns / 1e9
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        requests = CounterMetricFamily("loupe_model_requests", "Uncached answers of a model.", labels=["model"])
+        tokens = CounterMetricFamily("loupe_model_tokens", "Tokens of a model's answers.", labels=["model", "kind"])
+        seconds = CounterMetricFamily("loupe_model_decode_seconds", "Time a model decoded.", labels=["model"])
+        for model, (count, prompt, output, decode) in self._rows.items():
+            requests.add_metric([model], count)
+            tokens.add_metric([model, "prompt"], prompt)
+            tokens.add_metric([model, "output"], output)
+            seconds.add_metric([model], decode)
+        yield from (requests, tokens, seconds)
 
 
 class Readings(Collector):
@@ -92,6 +129,10 @@ class Metrics:
         self.tokens = self.counter("tokens", "Tokens of uncached answers.", "kind")
         self.seconds = self.histogram("request_seconds", "Whole requests, uncached.", "endpoint")
         self.first_token = self.histogram("time_to_first_token_seconds", "Arrival to first text.", "endpoint")
+        self.per_token = self.histogram(
+            "time_per_output_token_seconds", "First token to last, by token, uncached.", "endpoint", _TOKEN_SECONDS
+        )
+        self.by_model = ByModel(self.registry)
         self.layers = self.histogram("layer_seconds", "Time in one layer of a request, uncached.", "layer")
         self.upstream = self.counter("upstream_attempts", "Generations sent to hosts.", "host", "outcome")
         self.queue_wait = self.histogram("queue_wait_seconds", "Waits that ended with a slot.", "class")
@@ -102,8 +143,8 @@ class Metrics:
     def counter(self, name: str, help_text: str, *labels: str) -> Count:
         return Count(name, help_text, labels, self.registry)
 
-    def histogram(self, name: str, help_text: str, label: str) -> Seconds:
-        return Seconds(name, help_text, label, self.registry)
+    def histogram(self, name: str, help_text: str, label: str, ends: tuple[float, ...] = _SECONDS) -> Seconds:
+        return Seconds(name, help_text, label, self.registry, ends)
 
     def waited(self, priority: Priority, seconds: float) -> None:
         self.queue_wait.observe(str(priority), seconds)

@@ -15,12 +15,13 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
-from app.core.generation import Chunk, GenerationRequest, Span
+from app.core.generation import Chunk, GenerationRequest, Json, Span
 from app.core.ports import Clock
 from app.services.cached_answer import StoredAnswer
 from app.services.host_pool import HostPool, ResolvedModel
+from app.services.request_trace import TEXT_LIMIT, plain_options
 from app.services.response_cache import ResponseCache, cache_key
-from app.services.telemetry import CacheDecision, FinishedRequest, Telemetry, new_id
+from app.services.telemetry import CacheDecision, FinishedRequest, RequestName, Telemetry
 
 _HIT: Mapping[str, str] = MappingProxyType({"outcome": "hit"})
 _CREATED = re.compile(rb'"created_at":"[^"]*"')
@@ -36,12 +37,13 @@ class Repeat:
     num_ctx: int | None
     identity: tuple[str, str, int | None]
     key: str
+    options: Mapping[str, Json]
 
 
 class Given(NamedTuple):
     """One time that an answer is given again. `at` is monotonic, `started_at` in seconds since the epoch."""
 
-    id: str
+    name: RequestName
     at: float
     started_at: float
     age: float
@@ -64,7 +66,8 @@ class Repeats:
             return None
         key = key_of(request, principal, model, self._pool)
         identity = self._identity(model, request.num_ctx)
-        return Repeat(request.model, request.endpoint, principal, request.num_ctx, identity, key)
+        options = plain_options(request.options)
+        return Repeat(request.model, request.endpoint, principal, request.num_ctx, identity, key, options)
 
     def find(self, repeat: Repeat) -> StoredAnswer | None:
         """The answer; None where it is to be looked for by the usual way. Counts nothing."""
@@ -73,20 +76,29 @@ class Repeats:
             return None
         return self._cache.held(repeat.key)
 
-    def count(self, answer: StoredAnswer) -> Given:
+    def count(self, answer: StoredAnswer, name: RequestName) -> Given:
         """The answer is given, now."""
-        return Given(new_id(), self._clock.monotonic(), self._clock.now(), self._cache.hit(answer).age)
+        return Given(name, self._clock.monotonic(), self._clock.now(), self._cache.hit(answer).age)
 
     def finish(self, repeat: Repeat, answer: StoredAnswer, given: Given, flow: str, *, sent: bool) -> None:
         """Write down what `ChatService` would of an answer from the cache."""
         took = self._clock.monotonic() - given.at
         self._telemetry.add(
             FinishedRequest(
-                given.id, repeat.principal, flow, repeat.model, repeat.identity[0], "", repeat.endpoint,
+                given.name.own, repeat.principal, flow, repeat.model, repeat.identity[0], "", repeat.endpoint,
                 "ok" if sent else "cancelled", "", CacheDecision("hit", "", given.age), given.started_at, took, took,
-                answer.usage, (Span("cache", 0.0, took, _HIT),),
+                answer.usage, (Span("cache", 0.0, took, _HIT),), given.name.client,
+                given.name.context or self._telemetry.own_context(), repeat.options, (),
+                answer.chunks[-1].done_reason, *self._words(answer),
             )
         )  # fmt: skip
+
+    def _words(self, answer: StoredAnswer) -> tuple[str, str]:
+        """Question and answer, where they are kept."""
+        if not self._telemetry.words:
+            return "", ""
+        text = "".join(chunk.text for chunk in answer.chunks)
+        return answer.origin.question, text[:TEXT_LIMIT]
 
     def _identity(self, model: ResolvedModel, num_ctx: int | None) -> tuple[str, str, int | None]:
         return model.digest, model.server, num_ctx or self._pool.default_context(model)

@@ -30,7 +30,7 @@ LAW: dict[str, set[str]] = {
     "host_urls": {"core"},
     "host_resolution": {"core", "config", "host_urls", "backends"},
     "connection_limits": set(),
-    "log_setup": {"config"},
+    "log_setup": {"core", "config"},
     "cli": {"core", "config", "instance", "comparison"},
     "backends": {"core", "wire", "config"},
     "runtime": {"core", "wire", "models"},

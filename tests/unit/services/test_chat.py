@@ -114,7 +114,7 @@ async def test_an_answer_comes_through_unchanged_and_carries_its_waterfall(rig):
     got = [piece async for piece in rig.chat.ask(chat(), caller)]
     assert got == answer("Par", "is")
     names = [span.name for span in caller.trace.spans]
-    assert set(names) == {"cache", "queue", "host", "load", "prefill", "first token", "decode"}
+    assert set(names) == {"cache", "queue", "host", "load", "prefill", "first token", "decode", "write"}
     [record] = rig.telemetry.snapshot().recent
     assert (record.status, record.host, record.model, record.digest) == ("ok", "one", MODEL, "")
     assert record.usage.output_tokens == 2

@@ -7,7 +7,7 @@ import pytest
 from app.core.generation import Usage
 from app.services.queueing.views import Eta
 from app.services.telemetry import CacheDecision, Phase, Telemetry
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, chunk
 
 USAGE = Usage(
     total_ns=4_000_000_000,
@@ -26,7 +26,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def telemetry(clock) -> Telemetry:
-    return Telemetry(clock, keep=3)
+    return Telemetry(clock)
 
 
 def test_a_span_is_recorded_also_when_its_layer_fails(telemetry, clock):
@@ -92,20 +92,20 @@ def finish(telemetry: Telemetry, clock: FakeClock, *, outcome: str = "bypass", s
     telemetry.begin(trace)
     assert telemetry.running() == (trace,)
     clock.advance(0.3)
-    trace.saw_text()
+    trace.saw_text(chunk("Par"))
     trace.usage = USAGE
     clock.advance(0.7)
-    trace.saw_text()
+    trace.saw_text(chunk("is"))
     record = telemetry.finish(trace, status=status)
     assert (record.ttft, record.seconds) == (pytest.approx(0.3), pytest.approx(1.0))
     assert telemetry.find(record.id) is record
 
 
-def test_the_ring_keeps_the_newest_and_the_counters_keep_all(telemetry, clock):
+def test_a_snapshot_begins_with_the_newest_and_the_counters_keep_all(telemetry, clock):
     for status in ("ok", "cancelled", "host_timeout", "ok"):
         finish(telemetry, clock, status=status)
     snapshot = telemetry.snapshot()
-    assert [record.status for record in snapshot.recent] == ["ok", "host_timeout", "cancelled"]
+    assert [record.status for record in snapshot.recent] == ["ok", "host_timeout", "cancelled", "ok"]
     assert (snapshot.finished, snapshot.failed, snapshot.cancelled, snapshot.running) == (4, 1, 1, 0)
 
 

@@ -1,0 +1,118 @@
+"""The last requests: a ring bounded in bytes, and questions about it. Read by `/loupe/requests` and the pages."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from app.services.request_trace import FinishedRequest
+
+KEPT_BYTES = 16 << 20  # some 6,000 requests of the usual kind
+MOST = 1000  # rows of one answer
+# What CPython takes, more or less: the record with its numbers, each span with its attributes, each moment, a text.
+_RECORD, _SPAN, _MOMENT, _TEXT, _OPTION = 1100, 420, 112, 50, 90
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFilter:
+    """Which requests are wanted; "" and None want all. `principal` is also how one sees one's own alone.
+
+    `model` is a name, or the beginning of one up to a colon (`llama3.2` finds all its variants). `status` is "ok",
+    "cancelled", an error's code, or "failed" for every error. `since` in seconds since the epoch, by the end of a
+    request. `text` is looked for in question and answer, which are there only where they are kept.
+    """
+
+    model: str = ""
+    principal: str = ""
+    status: str = ""
+    cache: str = ""
+    host: str = ""
+    text: str = ""
+    since: float | None = None
+    slow_first: bool = False
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class LogSize:
+    """What is held: requests, about how many bytes, and how many bytes it may be."""
+
+    requests: int
+    bytes: int
+    limit: int
+
+
+class RequestLog:
+    """Newest last inside, newest first outside. Written on the event loop alone; read from any thread, by a copy."""
+
+    def __init__(self, limit: int = KEPT_BYTES) -> None:
+        self._limit, self._bytes = limit, 0
+        self._records: OrderedDict[str, FinishedRequest] = OrderedDict()
+
+    def add(self, record: FinishedRequest) -> None:
+        """Keep it; the oldest ones go where the room ends. The newest one always stays."""
+        if (former := self._records.pop(record.id, None)) is not None:
+            self._bytes -= size_of(former)
+        self._records[record.id] = record
+        self._bytes += size_of(record)
+        while self._bytes > self._limit and len(self._records) > 1:
+            self._bytes -= size_of(self._records.popitem(last=False)[1])
+
+    def find(self, request_id: str, principal: str = "") -> FinishedRequest | None:
+        """By our id, or the newest one that its client named so. With `principal`: of theirs alone."""
+        found = self._records.get(request_id)
+        if found is None:
+            named = (record for record in self._newest_first() if record.client_id == request_id)
+            found = next((record for record in named if principal in ("", record.principal)), None)
+        return found if found is not None and principal in ("", found.principal) else None
+
+    def recent(self, limit: int) -> tuple[FinishedRequest, ...]:
+        """The last ones, newest first."""
+        return tuple(islice(self._newest_first(), limit))
+
+    def select(self, wanted: RequestFilter) -> tuple[FinishedRequest, ...]:
+        """The newest first, or the slowest."""
+        fits = (record for record in self._newest_first() if _fits(record, wanted))
+        if wanted.slow_first:
+            return tuple(sorted(fits, key=lambda record: -record.seconds)[: wanted.limit])
+        return tuple(islice(fits, wanted.limit))
+
+    def _newest_first(self) -> Iterator[FinishedRequest]:
+        return reversed(tuple(self._records.values()))
+
+    @property
+    def size(self) -> LogSize:
+        return LogSize(len(self._records), self._bytes, self._limit)
+
+
+def size_of(record: FinishedRequest) -> int:
+    """About how many bytes it takes. What many records share (names of models, hosts, principals) counts for each."""
+    texts = len(record.error) + len(record.question) + len(record.answer)
+    names = len(record.model) + len(record.client_id) + len(record.flow)
+    return (
+        _RECORD + _SPAN * len(record.spans) + _MOMENT * len(record.pace) + _OPTION * len(record.options)
+        + _TEXT + 2 * texts + names
+    )  # fmt: skip
+
+
+def _fits(record: FinishedRequest, wanted: RequestFilter) -> bool:
+    status = wanted.status
+    if status == "failed":
+        right = record.status not in ("ok", "cancelled")
+    else:
+        right = status in ("", record.status)
+    return (
+        right
+        and wanted.principal in ("", record.principal)
+        and wanted.cache in ("", record.cache.outcome)
+        and wanted.host in ("", record.host)
+        and (not wanted.model or _is_model(record.model, wanted.model))
+        and (wanted.since is None or record.started_at + record.seconds >= wanted.since)
+        and (not wanted.text or wanted.text.lower() in f"{record.question}\n{record.answer}".lower())
+    )
+
+
+def _is_model(name: str, wanted: str) -> bool:
+    return name == wanted or name.startswith(f"{wanted}:")
