@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 TEMPLATES = ROOT / "tests" / "data" / "go_templates"
@@ -106,13 +107,13 @@ TARGETS: dict[str, Callable[[bytes], None]] = {"gguf": gguf, "template": templat
 PACKAGES = {"gguf": "app.models", "template": "app.runtime.templates", "request": "app"}
 
 
-def _conversations() -> dict[str, dict]:
+def _conversations() -> dict[str, dict[str, Any]]:
     if not _known:
         _known.update(json.loads((TEMPLATES / "cases" / "conversations.json").read_text()))
     return _known
 
 
-_known: dict[str, dict] = {}
+_known: dict[str, dict[str, Any]] = {}
 
 
 def seeds(name: str) -> Iterator[bytes]:
@@ -120,7 +121,7 @@ def seeds(name: str) -> Iterator[bytes]:
     if name == "gguf":
         from tests.gguf_samples import ARRAY, CODES, STRING, Sample, Tensor, small_llama
 
-        everything = [(f"k{kind}", kind, 1) for kind in CODES] + [("s", STRING, "text")]
+        everything: list[tuple[str, int, Any]] = [(f"k{kind}", kind, 1) for kind in CODES] + [("s", STRING, "text")]
         everything += [(f"a{kind}", ARRAY, (kind, [0, 1])) for kind in CODES] + [("as", ARRAY, (STRING, ["x", "yy"]))]
         yield Sample(everything, [Tensor("a.weight", "Q4_0", (32, 2)), Tensor("b.weight", "F32", (3,))]).bytes()
         yield Sample([("general.alignment", 4, 64)], [Tensor("a", "F16", (8,))], alignment=64).bytes()
@@ -166,7 +167,7 @@ def replay(name: str, folder: Path) -> int:
 
 
 def fuzz(name: str, seconds: int, corpus: Path) -> None:
-    import atheris
+    import atheris  # type: ignore[import-untyped]  # not in the lock
 
     with atheris.instrument_imports(include=[PACKAGES[name]]):
         for data in seeds(name):  # imports everything that the target will
