@@ -191,8 +191,9 @@ class OllamaHttp:
             return HostProtocolError(self._address.name, f"{response.request.url.path} is unknown to it")
         if response.status_code < 400:
             return HostProtocolError(self._address.name, f"status {response.status_code}")
+        own = b"" if error_text(body) is None else body  # goes on to the client; a proxy's page does not
         return HostRefused(
-            self._address.name, response.status_code, _sentence(response.status_code, body), body,
+            self._address.name, response.status_code, _sentence(response.status_code, body), own,
             retry_after(response.headers), response.headers.get("content-type", ""),
         )  # fmt: skip
 
@@ -239,4 +240,7 @@ async def _drain(chunks: AsyncIterator[bytes]) -> None:
 
 def _sentence(status: int, body: bytes) -> str:
     text = error_text(body)
-    return text if text is not None else body[:300].decode("utf-8", "replace").strip() or f"status {status}"
+    if text is not None:
+        return text
+    plain = body[:300].decode("utf-8", "replace").strip()
+    return plain if plain and not plain.startswith("<") else f"the model host answered with status {status}"

@@ -297,7 +297,7 @@ class HostProtocolError(HostError):
 
 
 class HostRefused(HostError):
-    """The host answered with an error status; its text and body (with its type) are passed on as they are."""
+    """The host answered with an error status; its text, and a body that is an error of its own, are passed on."""
 
     code = "host_refused"
 

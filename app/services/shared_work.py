@@ -38,15 +38,20 @@ class SharedWork:
         self._readers: list[asyncio.Future[None]] = []
 
     def add(self, chunk: Chunk) -> None:
-        """Take a piece. When all of them are too much, let go of the older half."""
         self.chunks.append(chunk)
         self._size += _size(chunk)
-        if self._size > BUFFER_LIMIT:
-            half = len(self.chunks) // 2
-            self._size -= sum(map(_size, self.chunks[:half]))
-            del self.chunks[:half]
-            self.dropped += half
         self._tell()
+
+    @property
+    def overfull(self) -> bool:
+        return self._size > BUFFER_LIMIT
+
+    def trim(self) -> None:
+        """Let go of the older half."""
+        half = len(self.chunks) // 2
+        self._size -= sum(map(_size, self.chunks[:half]))
+        del self.chunks[:half]
+        self.dropped += half
 
     def end(self, error: BaseException | None = None) -> None:
         self.done, self.error = True, error
@@ -126,6 +131,9 @@ class SharedWorks:
             async with aclosing(produce(work.trace)) as chunks:
                 async for chunk in chunks:
                     work.add(chunk)
+                    if work.overfull:
+                        await asyncio.sleep(0)  # the readers' turn: one line may be as long as all that is kept
+                        work.trim()
             work.end()
             if self._works.get(key) is work and not work.dropped:
                 await keep(tuple(work.chunks), work.trace)

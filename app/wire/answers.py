@@ -76,7 +76,8 @@ def parse_chunk(endpoint: str, line: bytes, host: str = "", *, whole: bool = Fal
     """
     record = parse_object(line, host)
     if "error" in record:
-        raise GenerationFailed(host, error_text(line) or str(record["error"]))
+        said = error_text(line) or str(record["error"] or "")
+        raise GenerationFailed(host, said if said.strip() else "the model host failed and did not say why")
     source: Mapping[str, Json] = record
     text_key = "response"
     if endpoint == "chat":

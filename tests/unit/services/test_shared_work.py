@@ -293,6 +293,20 @@ async def test_a_reader_that_falls_too_far_behind_is_told_and_holds_up_nobody(wo
 
 
 @pytest.mark.anyio
+async def test_one_piece_as_long_as_all_that_is_kept_reaches_a_reader_that_keeps_up(works, monkeypatch):
+    monkeypatch.setattr(shared_work, "BUFFER_LIMIT", 4000)
+    long = "x" * 3500
+
+    async def produce(_: object) -> AsyncGenerator[Chunk, None]:
+        for piece in (chunk("short"), chunk(long), chunk(long), *answer("end")):
+            yield piece  # all of it is there at once
+
+    work = works.start("k", trace(), produce, nothing)
+    read = [piece.text async for piece in works.follow("k", work)]
+    assert read == ["short", long, long, "end", ""]
+
+
+@pytest.mark.anyio
 async def test_an_older_work_that_ends_later_is_not_stored_over_a_newer_one(works):
     gates, stored = [asyncio.Event(), asyncio.Event()], []
 
