@@ -1,36 +1,31 @@
 """What Loupe adds between a client and a model host: time to the first token, and CPU per request and per token.
 
-    python -m benchmarks.gateway [--rounds 12] [--requests 40] [--model TAG of the starter family]
+    python -m benchmarks.gateway [--rounds 12] [--requests 40] [--part peers|paced|runtime] [--without-litellm]
 
 The same requests go straight to the host and through Loupe, round about, over kept connections from this process. The
 CPU column is Loupe's serving process alone. Sampled requests are never cached, so those rows show the whole way of a
-request: guards, queue, pool, relay, telemetry; the rows named "cache" are deterministic ones.
+request: guards, queue, pool, relay, telemetry; the rows named "cache" are deterministic ones. The part "peers" stands
+beside LiteLLM's proxy, a bare TCP splice and Ollama's own client (benchmarks/gateway_peers.py).
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
-import json
-import math
-import socket
-import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks import subjects
-from benchmarks.harness import Figures, Metric, Report, interleave
+from benchmarks import gateway_peers, subjects
+from benchmarks.harness import Metric, Report, interleave
+from benchmarks.over_http import MANY, NONCE, Body, Target, one_by_one
 from benchmarks.paced_host import model_name
 from benchmarks.subjects import Subject
 
+PARTS = ("peers", "paced", "runtime")
 STREAM = 128
 IDLE_SECONDS = 4.0
-MANY = 20  # requests in a round from which a 95th percentile says anything
-NONCE = itertools.count()
-Body = Callable[[], Mapping[str, object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,57 +40,13 @@ class Plan:
     headers: str = ""
     host_cpu: bool = True
 
-
-class Connection:
-    """One kept connection, with as little client in it as can be: the same for both sides."""
-
-    def __init__(self, port: int, headers: str = "") -> None:
-        self._head = f"POST /api/chat HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{headers}Content-Length: "
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=120)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def ask(self, body: Mapping[str, object]) -> tuple[float, float]:
-        """Seconds to the first bytes of the answer's body, and to its end."""
-        payload = json.dumps(body).encode()
-        began = time.perf_counter()
-        self._socket.sendall(f"{self._head}{len(payload)}\r\n\r\n".encode() + payload)
-        received, first = b"", 0.0
-        while not received.endswith(b"\r\n0\r\n\r\n"):
-            piece = self._socket.recv(1 << 16)
-            received += piece
-            assert piece and received.startswith(b"HTTP/1.1 200"), received[:500]
-            if not first and not received.endswith(b"\r\n\r\n"):
-                first = time.perf_counter() - began
-        return first, time.perf_counter() - began
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-def measure(subject: Subject, plan: Plan) -> Figures:
-    """One round, on a new connection whose first request is not counted."""
-    connection = Connection(subject.port, plan.headers)
-    connection.ask(plan.body())
-    cpu = subject.cpu()
-    timed = [connection.ask(plan.body()) for _ in range(plan.requests)]
-    cpu = subject.cpu() - cpu
-    connection.close()
-    firsts = sorted(first for first, _ in timed)
-    figures = {
-        "ttft": statistics.median(firsts) * 1e3,
-        "whole": statistics.median(ended for _, ended in timed) * 1e3,
-        "cpu": cpu / plan.requests * 1e6,
-        "cpu_token": cpu / plan.requests / plan.tokens * 1e6,
-    }
-    if plan.requests >= MANY:
-        figures["ttft_p95"] = firsts[math.ceil(0.95 * len(firsts)) - 1] * 1e3
-    return figures
+    def at(self, subject: Subject) -> partial[Mapping[str, float]]:
+        target = Target(subject.port, "/api/chat", self.body, self.headers)
+        return partial(one_by_one, target, subject.cpu, self.requests, self.tokens)
 
 
 def compare(report: Report, plan: Plan, host: Subject, app: Subject) -> None:
-    samples = interleave(
-        {"host": partial(measure, host, plan), "through Loupe": partial(measure, app, plan)}, rounds=plan.rounds
-    )
+    samples = interleave({"host": plan.at(host), "through Loupe": plan.at(app)}, rounds=plan.rounds)
     if not plan.host_cpu:  # a real host's CPU is inference
         samples["host"] = [{"ttft": one["ttft"], "whole": one["whole"]} for one in samples["host"]]
     metrics = [
@@ -160,14 +111,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--requests", type=int, default=40, help="one-token requests in a round")
     parser.add_argument("--model", default="q4_0", help="variant of the starter family for the rows with the runtime")
-    parser.add_argument("--host", choices=("both", "paced", "runtime"), default="both")
+    parser.add_argument("--lines", type=int, default=5000, help="of the long answer beside the peers")
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--without-litellm", action="store_true")
     options = parser.parse_args()
     report = Report("gateway", "What the gateway adds")
+    if "peers" in options.part:
+        with_litellm = not options.without_litellm
+        gateway_peers.peers(report, options.rounds, options.requests, options.lines, with_litellm=with_litellm)
+        gateway_peers.our_client(report, options.rounds, 32 * options.requests)
     with subjects.scratch() as folder:
-        if options.host != "runtime":
+        if "paced" in options.part:
             with subjects.paced_host(folder) as host:
                 against(report, host, folder / "before-paced", paced_plans(options.rounds, options.requests))
-        if options.host != "paced":
+        if "runtime" in options.part:
             with subjects.runtime(folder, (options.model,)) as host:
                 against(report, host, folder / "before-runtime", runtime_plans(options.rounds, options.model))
     report.finish()

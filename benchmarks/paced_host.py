@@ -1,4 +1,5 @@
-"""A model host that costs almost nothing: Ollama's protocol, with the load written in the model's name.
+"""A model host that costs almost nothing: Ollama's protocol (and OpenAI's chat, streamed), with the load written in the
+model's name.
 
 `bench:r200-n500` answers 500 tokens ("t0 ", "t1 ", …) at 200 a second, `bench:r0-n128` all of them at once. Every
 answer ends with the counters that Ollama sends. Run it as `python -m uvicorn benchmarks.paced_host:app --port N`.
@@ -24,6 +25,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 USUAL = "bench:r0-n1 bench:r0-n128 bench:r200-n128 bench:r200-n500"
 MODELS = (os.environ.get("PACED_HOST_MODELS") or USUAL).split()  # what it lists
 SLOTS = int(os.environ.get("PACED_HOST_SLOTS") or 0)  # streams at a time, first come, first served; 0: all at once
+OPENAI = "/v1/chat/completions"
 NAME = re.compile(r"bench:r(?P<rate>\d+)-n(?P<tokens>\d+)")
 STAMP = "2026-01-01T00:00:00Z"
 DETAILS = {
@@ -65,6 +67,8 @@ def whole_answer(path: str, models: Sequence[str]) -> dict[str, Any] | None:
 @functools.cache
 def _lines(model: str, tokens: int, endpoint: str) -> tuple[bytes, ...]:
     """The lines of an answer, the last one with the counters (protocol of /api/chat and /api/generate)."""
+    if endpoint == OPENAI:
+        return _events(model, tokens)
 
     def line(text: str, **more: Any) -> bytes:
         said = {"message": {"role": "assistant", "content": text}} if endpoint == "/api/chat" else {"response": text}
@@ -76,6 +80,18 @@ def _lines(model: str, tokens: int, endpoint: str) -> tuple[bytes, ...]:
         "eval_count": tokens, "eval_duration": 10**6,
     }  # fmt: skip
     return (*(line(f"t{number} ") for number in range(tokens)), line("", done=True, done_reason="stop", **counters))
+
+
+def _events(model: str, tokens: int) -> tuple[bytes, ...]:
+    """The same answer in OpenAI's dialect."""
+
+    def event(delta: dict[str, str], reason: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": reason}
+        told = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": model}
+        return b"data: " + json.dumps(told | {"choices": [choice]}, separators=(",", ":")).encode() + b"\n\n"
+
+    pieces = (event({"role": "assistant", "content": f"t{number} "}) for number in range(tokens))
+    return (*pieces, event({"content": ""}, "stop") + b"data: [DONE]\n\n")
 
 
 @functools.cache
@@ -103,16 +119,17 @@ async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         return
     asked = json.loads(body or b"{}")
     found = NAME.fullmatch(asked.get("model", ""))
-    if found is None or scope["path"] not in ("/api/chat", "/api/generate"):
+    if found is None or scope["path"] not in ("/api/chat", "/api/generate", OPENAI):
         await _begin(send, b"application/json; charset=utf-8", 404)
         await send({"type": "http.response.body", "body": b'{"error":"not found"}'})
         return
-    if asked.get("stream") is False:
+    openai = scope["path"] == OPENAI
+    if asked.get("stream") is False and not openai:
         await _begin(send, b"application/json; charset=utf-8")
         await send({"type": "http.response.body", "body": _gathered(found[0], int(found["tokens"]), scope["path"])})
         return
     async with _turn():
-        await _begin(send, b"application/x-ndjson")
+        await _begin(send, b"text/event-stream" if openai else b"application/x-ndjson")
         await _stream(send, _lines(found[0], int(found["tokens"]), scope["path"]), int(found["rate"]))
 
 

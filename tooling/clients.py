@@ -1,4 +1,5 @@
-"""Throw-away environments for the ladder of clients, under build/clients: a Python one from a lock, and one of npm.
+"""Throw-away environments for the ladder of clients, under build/clients: a Python one from a lock, one of npm, and
+Ollama's command line from its Go module where there is what builds it.
 
 They are made anew when what they are made from has changed. Nothing of the product depends on them.
 """
@@ -6,6 +7,7 @@ They are made anew when what they are made from has changed. Nothing of the prod
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -30,6 +32,10 @@ def prepare(root: Path) -> None:
     made, scripts = root / "build" / "clients", root / "tests" / "clients"
     _make(made / "python", [root / CLIENTS_LOCK], lambda folder: _python(folder, root / CLIENTS_LOCK))
     _make(made / "npm", sorted((scripts / "npm").iterdir()), lambda folder: _npm(folder, scripts / "npm"))
+    if shutil.which("go") and shutil.which("cc"):
+        _make(made / "go", [scripts / "go.txt"], lambda folder: _go(folder, (scripts / "go.txt").read_text().strip()))
+    else:
+        say("No Go and C compiler here: without Ollama's command line")
 
 
 def _make(folder: Path, sources: list[Path], fill: Callable[[Path], None]) -> None:
@@ -61,3 +67,12 @@ def _npm(folder: Path, source: Path) -> None:
         raise TaskFailed("npm is not on PATH: install Node.js 18 or newer with npm, and run this again") from None
     if done.returncode != 0:
         raise TaskFailed(f"npm could not install its client: {' '.join(done.stderr.split())[-400:]}")
+
+
+def _go(folder: Path, module: str) -> None:
+    """Ten minutes or so, once; Go fetches the compiler that the module asks for, if it has to."""
+    environment = os.environ | {"GOBIN": str(folder / "bin"), "GOFLAGS": ""}
+    words = ["go", "install", module]
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise TaskFailed(f"{module} could not be built: {' '.join(done.stderr.split())[-400:]}")

@@ -192,7 +192,7 @@ def prove(arguments: list[str]) -> int:
 
 @verb
 def clients(arguments: list[str]) -> int:
-    """other people's clients, unmodified, each up the same ladder against our runtime; or those that are named"""
+    """other people's clients, unmodified, each up the same ladder, at the runtime and through Loupe; or those named"""
     from tooling.clients import prepare
 
     ensure_libgomp()

@@ -157,7 +157,8 @@ def _body_problem(scope: Scope, headers: Headers) -> Response | None:
     """A browser must send JSON as JSON: other types need no preflight, so any page could send them."""
     if scope["type"] != "http" or scope["method"] not in _BODY_METHODS or scope["path"] == sign_in.PATH:
         return None
-    from_browser = "origin" in headers or any(name.startswith("sec-fetch-") for name in headers)
+    # A browser names the site with every Sec-Fetch header; Node's own fetch, which is no page, sends a mode alone.
+    from_browser = "origin" in headers or "sec-fetch-site" in headers
     has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if from_browser and has_body and kind != "application/json":

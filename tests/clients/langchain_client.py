@@ -9,6 +9,7 @@ from rungs import (
     EMBEDDING,
     ENDLESS,
     HOST,
+    KEYED,
     LONG_TOKENS,
     MISSING,
     NEAR,
@@ -21,11 +22,12 @@ from rungs import (
     is_free_again,
     knows_paris,
     knows_paris_in_pieces,
+    takes_the_key,
 )
 
 
 def model(name: str = CHAT, **more: object) -> ChatOllama:
-    return ChatOllama(model=name, base_url=HOST, temperature=0, **{"num_predict": 24, **more})
+    return ChatOllama(model=name, temperature=0, **{"base_url": HOST, "num_predict": 24, **more})
 
 
 def list_models() -> None:
@@ -74,7 +76,15 @@ def cancel() -> None:
     is_free_again()
 
 
+def key() -> None:
+    def asked(key: str) -> None:
+        bearer = {"headers": {"Authorization": f"Bearer {key}"}}
+        model(base_url=KEYED, client_kwargs=bearer, num_predict=2).invoke(QUESTION)
+
+    takes_the_key(asked)
+
+
 climb(
     "langchain-ollama", list=list_models, chat=chat, stream=stream, tools=tools, embeddings=embeddings, errors=errors,
-    cancel=cancel,
+    cancel=cancel, key=key,
 )  # fmt: skip

@@ -12,6 +12,7 @@ from rungs import (  # noqa: E402
     EMBEDDING,
     ENDLESS,
     HOST,
+    KEYED,
     LONG_TOKENS,
     MISSING,
     NEAR,
@@ -25,6 +26,7 @@ from rungs import (  # noqa: E402
     is_free_again,
     knows_paris,
     knows_paris_in_pieces,
+    takes_the_key,
 )
 
 litellm.telemetry = False
@@ -33,7 +35,9 @@ ASKED = [{"role": "user", "content": QUESTION}]
 
 def ask(model: str = CHAT, messages: list = ASKED, **more: object) -> litellm.ModelResponse:
     return litellm.completion(
-        model=f"ollama_chat/{model}", api_base=HOST, messages=messages, **{"temperature": 0, "max_tokens": 24, **more}
+        model=f"ollama_chat/{model}",
+        messages=messages,
+        **{"api_base": HOST, "temperature": 0, "max_tokens": 24, **more},
     )
 
 
@@ -81,7 +85,11 @@ def cancel() -> None:
     is_free_again()
 
 
+def key() -> None:
+    takes_the_key(lambda key: ask(api_base=KEYED, api_key=key, max_tokens=2))
+
+
 climb(
     "litellm", list=list_models, chat=chat, stream=stream, tools=tools, embeddings=embeddings, errors=errors,
-    cancel=cancel,
+    cancel=cancel, key=key,
 )  # fmt: skip

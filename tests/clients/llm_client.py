@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import llm
 from rungs import (
     CHAT,
     EMBEDDING,
     ENDLESS,
+    KEYED,
     LONG_TOKENS,
     MISSING,
     NEAR,
@@ -19,6 +22,7 @@ from rungs import (
     is_free_again,
     knows_paris,
     knows_paris_in_pieces,
+    takes_the_key,
 )
 
 # As the plugin calls them.
@@ -77,7 +81,18 @@ def cancel() -> None:
     is_free_again()
 
 
+def key() -> None:
+    """By the variables that the plugin's own client reads."""
+    model = llm.get_model(NAMED)
+
+    def asked(key: str) -> None:
+        os.environ |= {"OLLAMA_HOST": KEYED, "OLLAMA_API_KEY": key}
+        model.prompt(QUESTION, stream=False, temperature=0, num_predict=2).text()
+
+    takes_the_key(asked)
+
+
 climb(
     "llm-ollama", list=list_models, chat=chat, stream=stream, tools=tools, embeddings=embeddings, errors=errors,
-    cancel=cancel,
+    cancel=cancel, key=key,
 )  # fmt: skip

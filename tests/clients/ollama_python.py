@@ -8,6 +8,7 @@ from rungs import (
     EMBEDDING,
     ENDLESS,
     HOST,
+    KEYED,
     LONG_TOKENS,
     MISSING,
     NEAR,
@@ -21,6 +22,7 @@ from rungs import (
     is_free_again,
     knows_paris,
     knows_paris_in_pieces,
+    takes_the_key,
 )
 
 client = ollama.Client(HOST)
@@ -71,7 +73,11 @@ def cancel() -> None:
     is_free_again()
 
 
+def key() -> None:
+    takes_the_key(lambda key: ollama.Client(KEYED, headers={"Authorization": f"Bearer {key}"}).list())
+
+
 climb(
     "ollama (Python)", list=list_models, chat=chat, stream=stream, tools=tools, embeddings=embeddings, errors=errors,
-    cancel=cancel,
+    cancel=cancel, key=key,
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import ollama
 from rungs import (
@@ -10,6 +11,7 @@ from rungs import (
     EMBEDDING,
     ENDLESS,
     HOST,
+    KEYED,
     LONG_TOKENS,
     MISSING,
     NEAR,
@@ -23,6 +25,7 @@ from rungs import (
     is_free_again,
     knows_paris,
     knows_paris_in_pieces,
+    takes_the_key,
 )
 
 ASKED = [{"role": "user", "content": QUESTION}]
@@ -81,7 +84,17 @@ async def cancel() -> None:
     await asyncio.to_thread(is_free_again)
 
 
+def key() -> None:
+    """By the variable that the client itself reads."""
+
+    def listed(key: str) -> None:
+        os.environ["OLLAMA_API_KEY"] = key
+        asyncio.run(ollama.AsyncClient(KEYED).list())
+
+    takes_the_key(listed)
+
+
 climb(
     "ollama (Python, async)", list=list_models, chat=chat, stream=stream, tools=tools, embeddings=embeddings,
-    errors=errors, cancel=cancel,
+    errors=errors, cancel=cancel, key=key,
 )  # fmt: skip

@@ -8,6 +8,7 @@ from rungs import (
     EMBEDDING,
     ENDLESS,
     HOST,
+    KEYED,
     LONG_TOKENS,
     MISSING,
     NEAR,
@@ -21,6 +22,7 @@ from rungs import (
     is_free_again,
     knows_paris,
     knows_paris_in_pieces,
+    takes_the_key,
 )
 
 client = openai.OpenAI(base_url=f"{HOST}/v1", api_key="none", max_retries=0)
@@ -76,7 +78,11 @@ def cancel() -> None:
     is_free_again()
 
 
+def key() -> None:
+    takes_the_key(lambda key: openai.OpenAI(base_url=f"{KEYED}/v1", api_key=key, max_retries=0).models.list())
+
+
 climb(
     "openai (Python)", list=list_models, chat=chat, stream=stream, tools=tools, embeddings=embeddings, errors=errors,
-    cancel=cancel,
+    cancel=cancel, key=key,
 )  # fmt: skip

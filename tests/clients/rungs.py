@@ -2,7 +2,7 @@
 
 A script calls `climb` with its rungs; each prints one line of JSON: what was tried, and whether it went. What is asked
 for comes from the environment: OLLAMA_HOST, CHAT_MODEL, ENDLESS_MODEL (one that does not stop at temperature 0),
-TOOLS_MODEL, EMBEDDING_MODEL (the last two may be absent).
+TOOLS_MODEL, EMBEDDING_MODEL (the last two may be absent); KEYED_HOST asks for the KEY, where there is one.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from typing import Any
 HOST = os.environ["OLLAMA_HOST"]
 CHAT, TOOLS = os.environ["CHAT_MODEL"], os.environ.get("TOOLS_MODEL", "")
 EMBEDDING, ENDLESS = os.environ.get("EMBEDDING_MODEL", ""), os.environ["ENDLESS_MODEL"]
+KEYED, KEY = os.environ.get("KEYED_HOST", ""), os.environ.get("KEY", "")
 MISSING = "no-such-model:1b"
 QUESTION = "What is the capital of France?"
 WEATHER = "Weather in Paris?"
 LONG_TOKENS = 100_000  # far more than are made before the slot must be free again
-FREE_SECONDS = 20.0  # a deadline for a slot to be free, not a measure
+FREE_SECONDS = 30.0  # a deadline for a slot to be free, not a measure
 TOOL = {
     "type": "function",
     "function": {
@@ -74,17 +75,34 @@ def is_free_again() -> None:
     assert waited < FREE_SECONDS, f"the slot was free after {waited:.0f} s only"
 
 
+def takes_the_key(ask: Callable[[str], object]) -> None:
+    """`ask(key)` succeeds with the right key, and is refused with another."""
+    ask(KEY)
+    try:
+        ask("a-wrong-key")
+    except Exception as error:  # noqa: BLE001 - which class is the client's affair
+        told = f"{error} {getattr(error, 'status_code', '')}".lower()
+        assert "401" in told or "unauthorized" in told, told
+        return
+    raise AssertionError("a wrong key was taken")
+
+
 Rung = Callable[[], Any]
 
 
 def climb(client: str, **rungs: Rung | str) -> None:
     """Tries each rung; a text instead of a function says why the client has no such thing."""
+    absent = {
+        "tools": "" if TOOLS else "no model for it on this server",
+        "embeddings": "" if EMBEDDING else "no model for it on this server",
+        "key": "" if KEYED else "nothing asks for one here",
+    }
     for ability, rung in rungs.items():
         result, detail = "ok", ""
         if isinstance(rung, str):
             result, detail = "-", rung
-        elif (ability == "tools" and not TOOLS) or (ability == "embeddings" and not EMBEDDING):
-            result, detail = "-", "no model for it on this server"
+        elif absent.get(ability):
+            result, detail = "-", absent[ability]
         else:
             try:
                 done = rung()

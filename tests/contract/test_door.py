@@ -110,6 +110,13 @@ def test_a_form_of_another_page_cannot_post_json_in_disguise(app: Served) -> Non
     assert sent[0] in (403, 415)
 
 
+def test_a_program_that_names_no_site_may_send_json_by_any_name(app: Served) -> None:
+    """Node's own fetch says `Sec-Fetch-Mode: cors` and calls a string text/plain; a browser names the site as well."""
+    told = {"Sec_Fetch_Mode": "cors", "Content_Type": "text/plain;charset=UTF-8"}
+    assert status(app, "/api/generate", "POST", "{}", **told)[0] not in (403, 415)
+    assert status(app, "/api/generate", "POST", "{}", **told, Sec_Fetch_Site="same-origin")[0] == 415
+
+
 def test_the_websocket_has_the_same_door(app: Served) -> None:
     assert socket_status(app, Origin=app.url) == 101
     assert socket_status(app, Origin="http://evil.example") == 403

@@ -56,12 +56,14 @@ def test_the_dev_lock_has_every_pin_of_the_runtime_lock():
 def test_the_lock_of_the_clients_was_made_from_what_is_asked_for_and_the_page_names_the_versions():
     assert read(CLIENTS_LOCK).startswith(CLIENTS_HEADER + hashlib.sha256(read(CLIENTS).encode()).hexdigest())
     asked = dict(re.findall(r"^([a-z-]+)==(\S+)$", read(CLIENTS), flags=re.MULTILINE))
-    assert len(asked) == 5 and asked.items() <= pinned(read(CLIENTS_LOCK)).items()
+    assert len(asked) == 7 and asked.items() <= pinned(read(CLIENTS_LOCK)).items()
     page = read("docs/clients.md")
     assert all(f"{name}=={version}" in page for name, version in asked.items())
-    (npm,) = json.loads(read("tests/clients/npm/package.json"))["dependencies"].values()
-    locked = json.loads(read("tests/clients/npm/package-lock.json"))["packages"]["node_modules/ollama"]
-    assert (locked["version"], "resolved" in locked) == (npm, False) and f"ollama@{npm}" in page
+    assert read("tests/clients/go.txt").strip() in page
+    locked = json.loads(read("tests/clients/npm/package-lock.json"))["packages"]
+    for name, npm in json.loads(read("tests/clients/npm/package.json"))["dependencies"].items():
+        package = locked[f"node_modules/{name}"]
+        assert (package["version"], "resolved" in package) == (npm, False) and f"{name}@{npm}" in page
 
 
 @pytest.mark.parametrize("lock", (*LOCKS, CLIENTS_LOCK))
