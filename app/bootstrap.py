@@ -36,6 +36,7 @@ from app.comparison.teaching import Teaching
 from app.comparison.training_store import TrainingStore
 from app.comparison.vote_store import VoteStore
 from app.config import Settings, process_environment, runtime_limits
+from app.config_report import LoadedSettings
 from app.core.generation import CacheMode, GenerationRequest, Priority
 from app.core.hosts import ANSWERING, HostAddress
 from app.core.ports import Backend, Clock, SystemClock
@@ -69,6 +70,7 @@ class Services:
     """Everything that pages and routes may use. `why` says in one line which hosts are in use and why."""
 
     settings: Settings
+    loaded: LoadedSettings  # the same settings, with where each comes from
     telemetry: Telemetry
     overview: Overview
     cache: ResponseCache
@@ -145,8 +147,8 @@ class Services:
         await asyncio.gather(self.cache.close(), self.history.close())
 
 
-def build(settings: Settings, clock: Clock | None = None) -> Services:
-    """Assemble the product. Nothing is opened or started."""
+def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings | None = None) -> Services:
+    """Assemble the product. Nothing is opened or started. `loaded` says where the settings come from."""
     clock = clock or SystemClock()
     telemetry = Telemetry(clock, kept_bytes=settings.trace_bytes, words=settings.trace_words)
     cache = ResponseCache(settings.cache_folder, settings.cache_bytes, clock)
@@ -189,6 +191,7 @@ def build(settings: Settings, clock: Clock | None = None) -> Services:
     chooser = AliasChooser(catalog, comparisons.list, lambda host: pool.backend(host).address, _free_memory)
     return Services(
         settings=settings,
+        loaded=loaded or LoadedSettings(settings, {}, ()),
         telemetry=telemetry,
         overview=Overview(cache, queue, pool, telemetry, clock),
         cache=cache,

@@ -6,7 +6,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,15 @@ _RESERVED = frozenset({FILE_VARIABLE, "LOUPE_RUNTIME_KEY", *RUNTIME_LIMITS})  # 
 
 @dataclass(frozen=True, slots=True)
 class LoadedSettings:
-    """The settings, where each one comes from (variable name or file), and what looks like a mistake."""
+    """The settings, where each one comes from (variable name or file), and what looks like a mistake.
+
+    `overrides` are those of the command line by field name, `written` the fields that the file sets."""
 
     settings: Settings
     sources: dict[str, str]
     warnings: tuple[str, ...]
+    overrides: dict[str, Any] = field(default_factory=dict)
+    written: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,8 @@ def load_settings(**overrides: Any) -> LoadedSettings:
     except ValidationError as problems:
         raise SettingsError(tuple(_sentences(problems, written, path, overrides))) from None
     sources = {name: _source(name, written, path, overrides) for name in Settings.model_fields}
-    return LoadedSettings(settings, sources, tuple(_warnings(settings, written, path)))
+    in_file = frozenset(name for name in Settings.model_fields if name in written or variable_of(name) in written)
+    return LoadedSettings(settings, sources, tuple(_warnings(settings, written, path)), overrides, in_file)
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -100,7 +105,7 @@ def _sentences(
         where = f" (from {origin})" if origin not in (variable_of(name), "default") else ""
         given = "the value given" if name in SECRETS else repr(problem["input"])
         why = f": {reason}" if own else ""
-        yield f"{variable_of(name)}: {given} is not allowed{where}{why}. Allowed: {_allowed(name)}."
+        yield f"{variable_of(name)}: {given} is not allowed{where}{why}. Allowed: {allowed_words(name)}."
 
 
 def _warnings(settings: Settings, written: dict[str, Any], path: Path) -> Iterator[str]:
@@ -124,12 +129,13 @@ def _did_you_mean(word: str, known: set[str]) -> str:
 def effective_table(loaded: LoadedSettings) -> tuple[Row, ...]:
     """What is in force, secrets masked."""
     return tuple(
-        Row(variable_of(name), _shown(name, getattr(loaded.settings, name)), loaded.sources[name])
+        Row(variable_of(name), shown(name, getattr(loaded.settings, name)), loaded.sources[name])
         for name in Settings.model_fields
     )
 
 
-def _shown(name: str, value: object) -> str:
+def shown(name: str, value: object) -> str:
+    """A value in words, without anything secret."""
     if value is None or value == ():
         return "(not set)"
     if isinstance(value, SecretStr):
@@ -161,13 +167,15 @@ def size(value: int) -> str:
     return str(value)
 
 
-def _allowed(name: str) -> str:
+def allowed_words(name: str) -> str:
+    """What the setting of that field accepts."""
     extra = Settings.model_fields[name].json_schema_extra
     return str(extra.get("allowed", "")) if isinstance(extra, dict) else ""
 
 
-def _default(name: str, field: FieldInfo) -> str:
-    return "the platform's data folder" if name == "data" else _shown(name, field.default)
+def default_words(name: str, field: FieldInfo) -> str:
+    """What holds where nobody sets it."""
+    return "the platform's data folder" if name == "data" else shown(name, field.default)
 
 
 def markdown_table() -> str:
@@ -178,7 +186,8 @@ def markdown_table() -> str:
         "Loupe reads its settings from the environment and from an optional TOML file: `$LOUPE_CONFIG`, or "
         "`loupe.toml` in the data folder. The environment wins. In the file a setting is named without `LOUPE_` and "
         "in lower case (`port = 8501`; `OLLAMA_HOST` is `ollama_host`). `python -m app settings` prints what is in "
-        "force and where it comes from. A value that is not allowed stops the start; a `LOUPE_` name that is no "
+        "force and where it comes from, and so does the page: Settings, *What is set* (`/settings`), which also says "
+        "what a restart would change. A value that is not allowed stops the start; a `LOUPE_` name that is no "
         "setting is warned about.",
         "",
         "This page is generated: `python -m app settings --markdown > docs/settings.md`.",
@@ -186,7 +195,7 @@ def markdown_table() -> str:
         "| setting | default | allowed | what it does |",
         "| --- | --- | --- | --- |",
     ]
-    for name, field in Settings.model_fields.items():
-        cells = (f"`{variable_of(name)}`", _default(name, field), _allowed(name), str(field.description))
+    for name, known in Settings.model_fields.items():
+        cells = (f"`{variable_of(name)}`", default_words(name, known), allowed_words(name), str(known.description))
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"

@@ -51,15 +51,15 @@ def serve(loaded: LoadedSettings, *, open_browser: bool = False) -> int:
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     with Instance.acquire(settings.data) as held, listening_socket(settings) as listener:
-        return _run(settings, held, listener, open_browser)
+        return _run(loaded, held, listener, open_browser)
 
 
-def _run(settings: Settings, held: Instance, listener: socket.socket, open_browser: bool) -> int:
+def _run(loaded: LoadedSettings, held: Instance, listener: socket.socket, open_browser: bool) -> int:
     from app.asgi import create_app
     from app.bootstrap import build
 
-    port = int(listener.getsockname()[1])
-    services, lifecycle = build(settings), Lifecycle()
+    settings, port = loaded.settings, int(listener.getsockname()[1])
+    services, lifecycle = build(settings, loaded=loaded), Lifecycle()
     failures: list[Exception] = []
     app = create_app(services, lifecycle, private=held.token, on_failure=failures.append)
     instance.install(services)

@@ -1,24 +1,25 @@
-"""Backups of the conversations over HTTP: list, make one, bring one back. The owner's, as all conversations are."""
+"""Backups of the conversations over HTTP: list, make one, fetch one, bring one back. All of it is the owner's."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute
 
 from app.gateway.bodies import json_object, text_of
 from app.gateway.needs import GatewayServices
 from app.gateway.ollama_routes import body_of, route
 from app.gateway.ops_routes import Handler
-from app.gateway.own_bodies import private_json
+from app.gateway.own_bodies import PRIVATE, private_json
 
 
 def history_routes(services: GatewayServices) -> list[BaseRoute]:
     return [
         route("/loupe/history/backups", _list(services), "GET"),
         route("/loupe/history/backups", _make(services), "POST"),
+        route("/loupe/history/backups/{name}", _fetch(services), "GET"),
         route("/loupe/history/restore", _bring_back(services), "POST"),
     ]
 
@@ -41,6 +42,17 @@ def _list(services: GatewayServices) -> Handler:
 def _make(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
         return private_json(asdict(await services.backups.make()), 201)
+
+    return respond
+
+
+def _fetch(services: GatewayServices) -> Handler:
+    """The file itself: SQLite, as `python -m app restore FILE` takes it."""
+
+    async def respond(request: Request) -> Response:
+        name = request.path_params["name"]
+        path = await services.backups.path(name)
+        return FileResponse(path, 200, PRIVATE, "application/vnd.sqlite3", filename=name)
 
     return respond
 

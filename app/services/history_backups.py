@@ -10,7 +10,7 @@ import structlog
 from app.core.errors import BadRequest, StoreError
 from app.core.ports import Clock
 from app.services.history import NOT_OURS, History
-from app.services.history_file import Backup, Damage
+from app.services.history_file import Backup, Damage, Missing
 
 log = structlog.get_logger(__name__)
 DAY_SECONDS = 24 * 3600.0
@@ -57,6 +57,14 @@ class HistoryBackups:
     async def make(self) -> Backup:
         """Raises `BadRequest`, `StoreError`."""
         return await self._history.on_file(lambda file, connection: file.back_up(connection))
+
+    async def path(self, name: str) -> Path:
+        """The file of a backup. Raises `BadRequest` for a name that is none."""
+        return await self._history.on_file(lambda file, _: file.backup(name))
+
+    async def missing(self, name: str) -> Missing:
+        """What bringing this backup back would add. Raises `BadRequest`, `StoreError`."""
+        return await self._history.on_file(lambda file, connection: file.missing(connection, name))
 
     async def bring_back(self, name: str) -> int:
         """Add what a backup holds and is not here any more; how many conversations came. Raises `BadRequest`,

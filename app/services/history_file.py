@@ -38,6 +38,14 @@ class Backup:
 
 
 @dataclass(frozen=True, slots=True)
+class Missing:
+    """What a backup holds and is not here: this much a restore would bring."""
+
+    conversations: int
+    messages: int
+
+
+@dataclass(frozen=True, slots=True)
 class Damage:
     """What was found: the file as it was is kept as `kept_as`."""
 
@@ -105,14 +113,32 @@ class HistoryFile:
             (self.folder / old.name).unlink(missing_ok=True)
         return _described(kept)
 
+    def backup(self, name: str) -> Path:
+        """The file of a backup. Raises `BadRequest` for a name that is none."""
+        path = self.folder / name
+        if not _NAME.fullmatch(name) or not path.is_file():
+            raise BadRequest(f"there is no backup named {name[:80]!r}", field="name")
+        return path
+
+    def missing(self, connection: sqlite3.Connection, name: str) -> Missing:
+        """What `bring_back` would add. Raises `BadRequest` for a name that is none or a file that is no history."""
+        found = []
+        try:
+            with contextlib.closing(_reading(self.backup(name))) as kept:
+                for table in TABLES:
+                    here = {row[0] for row in connection.execute(f"SELECT id FROM {table}")}  # noqa: S608
+                    there = kept.execute(f"SELECT id FROM {table}")  # noqa: S608
+                    found.append(sum(row[0] not in here for row in there))
+        except sqlite3.DatabaseError as error:
+            raise BadRequest(f"{name} cannot be used: {error}", field="name") from error
+        return Missing(*found)
+
     def bring_back(self, connection: sqlite3.Connection, name: str) -> int:
         """Add what a backup holds and is not here; what is here stays as it is. How many conversations came.
 
         Raises `BadRequest` for a name that is none or a file that is no history.
         """
-        source = self.folder / name
-        if not _NAME.fullmatch(name) or not source.is_file():
-            raise BadRequest(f"there is no backup named {name[:80]!r}", field="name")
+        source = self.backup(name)
         draft = self.folder / f".restore-{os.getpid()}.db"
         try:
             shutil.copyfile(source, draft)  # the backup itself stays as it is
@@ -165,9 +191,14 @@ def _described(path: Path) -> Backup:
     found = _NAME.fullmatch(path.name)
     if found is None:
         raise ValueError(path.name)
-    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+    with contextlib.closing(_reading(path)) as connection:
         count = connection.execute("SELECT count(*) FROM conversations WHERE deleted_at IS NULL").fetchone()[0]
     return Backup(path.name, time.mktime(time.strptime(found[1], _STAMP)), path.stat().st_size, count)
+
+
+def _reading(path: Path) -> sqlite3.Connection:
+    """A backup, which nobody writes any more, to be read only."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
 
 
 def _merge(connection: sqlite3.Connection, source: Path) -> int:

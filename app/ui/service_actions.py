@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 import streamlit as st
 
 from app.core.generation import Priority
-from app.ui import access, bridge, notices
+from app.ui import access, bridge, notices, who
 from app.ui import service_words as words
 from app.ui import view_models as vm
 from app.ui.state import PAGE_OF_ENTRIES, service_state
@@ -18,9 +18,17 @@ LIVE = "service-live"  # the component's key
 ADD, ADDRESS, NAME, SLOTS, HOST_KEY = "add", "host-address", "host-name", "host-slots", "host-key"  # widget keys
 
 
-def _told_at(place: str, work: Callable[[], T]) -> T | None:
-    """What `work` returns; None where it fails, and its error is told at that place of the page."""
-    return notices.told_at(service_state().notices, place, work)
+HOSTS, QUEUE, ANSWERS = "change the hosts", "change the queue", "delete cached answers"  # what needs an administrator
+
+
+def _told_at(place: str, what: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T | None:
+    """What `work` returns; None where the visitor may not do `what` or it fails: that is told there on the page."""
+
+    def run() -> T:
+        who.require_admin(what)
+        return bridge.call(work())
+
+    return notices.told_at(service_state().notices, place, run)
 
 
 # -- queue and hosts --------------------------------------------------------------------------------------------------
@@ -33,7 +41,13 @@ def acted() -> None:
     if what == "remove":
         ask("remove", name)
     elif what:
-        _told_at("live", lambda: bridge.call(_operate(what, name, str(asked.get("value", "")))))
+        subject = HOSTS if what in ("drain", "undrain") else QUEUE
+        _told_at("live", subject, lambda: _operate(what, name, str(asked.get("value", ""))))
+
+
+def drain_host(name: str, *, draining: bool) -> None:
+    """From now on nothing new is sent there, or is again."""
+    _told_at("live", HOSTS, lambda: access.services().hosts.drain(name, draining=draining))
 
 
 async def _operate(what: str, name: str, value: str) -> None:
@@ -55,14 +69,14 @@ def add_host() -> None:
     address, name, key = (str(st.session_state.get(each) or "").strip() for each in (ADDRESS, NAME, HOST_KEY))
     name, slots = name or words.host_name(address), int(st.session_state.get(SLOTS) or 1)
     hosts = access.services().hosts
-    if _told_at("add", lambda: bridge.call(hosts.add(name, address, slots, key or None))):
+    if _told_at("add", HOSTS, lambda: hosts.add(name, address, slots, key or None)):
         st.session_state[ADDRESS] = st.session_state[NAME] = st.session_state[HOST_KEY] = ""
         st.session_state[ADD] = False  # close the panel: the host stands on the page
 
 
 def remove_host(name: str) -> bool:
     """Whether it is gone, or goes as soon as nothing runs there any more."""
-    gone = _told_at("dialog", lambda: bridge.call(access.services().hosts.remove(name)))
+    gone = _told_at("dialog", HOSTS, lambda: access.services().hosts.remove(name))
     if gone is False:
         st.toast(f"{vm.plain(name)} goes when its last answer has ended")
     return gone is not None
@@ -90,14 +104,15 @@ def more() -> None:
 
 
 def delete_entry(key: str) -> None:
-    _told_at("cache", lambda: bridge.call(access.services().cache.delete(key, access.principal())))
+    owner = access.principal()
+    _told_at("cache", ANSWERS, lambda: access.services().cache.delete(key, owner))
 
 
 def delete_answers(model: str) -> bool:
     """All of a model, or all there are; whether it was done."""
     cache = access.services().cache
-    work = cache.purge(access.principal(), model=model) if model else cache.clear()
-    number = _told_at("dialog", lambda: bridge.call(work))
+    owner = access.principal()
+    number = _told_at("dialog", ANSWERS, lambda: cache.purge(owner, model=model) if model else cache.clear())
     if number is None:
         return False
     st.toast(words.deleted_words(number))

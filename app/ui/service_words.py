@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from app.core.hosts import HostState, HostStatus
 from app.services.cache_views import AgeBand, CacheEntry, CacheStats
 from app.ui import view_models as vm
 
@@ -70,6 +71,34 @@ def entry_facts(entry: CacheEntry, now: float) -> str:
         vm.kibibytes(entry.size),
     )
     return " · ".join(facts)
+
+
+HOST_STATES = {
+    HostState.HEALTHY: ("answers", "good"), HostState.BUSY: ("says it is busy", "warn"),
+    HostState.WARMING: ("starting", "warn"), HostState.UNKNOWN: ("not asked yet", ""),
+    HostState.OFFLINE: ("does not answer", "bad"), HostState.MISCONFIGURED: ("is not Ollama", "bad"),
+    HostState.RATE_LIMITED: ("asks us to wait", "warn"),
+}  # fmt: skip
+
+
+def host_state(host: HostStatus) -> tuple[str, str]:
+    """How a host is, and the tone: good, warn, bad or ""."""
+    if host.draining:
+        return ("draining" if host.busy_slots else "drained"), "warn"
+    return HOST_STATES[host.state]
+
+
+def host_facts(host: HostStatus) -> str:
+    """Where it is, what it runs, how many answers at once, and who named it."""
+    address = host.address
+    facts = (
+        "on this machine" if address.embedded else address.url,
+        f"Ollama {host.version}" if host.version and not address.embedded else "",
+        vm.count(address.slots, "slot"),
+        f"{host.busy_slots} busy" if host.busy_slots else "",
+        "" if address.embedded else "added here" if host.added else "from the settings",
+    )
+    return " · ".join(fact for fact in facts if fact)
 
 
 def host_name(address: str) -> str:

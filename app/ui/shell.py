@@ -19,6 +19,7 @@ page = st.navigation(
         st.Page(SCREENS / "compare.py", title="Compare", url_path="compare"),
         st.Page(SCREENS / "models.py", title="Models", url_path="models"),
         st.Page(SCREENS / "service.py", title="Service", url_path="service"),
+        st.Page(SCREENS / "settings.py", title="Settings", url_path="settings"),
     ],
     position="top",
 )

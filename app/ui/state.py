@@ -71,6 +71,14 @@ class ServiceState:
 
 
 @dataclass(slots=True)
+class SettingsState:
+    """`confirming` says what a dialog asks about: ("restore", a backup)."""
+
+    confirming: tuple[str, str] | None = None
+    notices: dict[str, Notice] = field(default_factory=dict)  # a place on the page → what went wrong there
+
+
+@dataclass(slots=True)
 class SideState:
     """What the next side-by-side round is to ask. `models` is None until somebody chose; `own` are options by model.
 
@@ -120,6 +128,10 @@ def models_state() -> ModelsState:
 
 def service_state() -> ServiceState:
     return _of("loupe.service", ServiceState)
+
+
+def settings_state() -> SettingsState:
+    return _of("loupe.settings", SettingsState)
 
 
 def side_state() -> SideState:

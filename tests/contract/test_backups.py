@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 from app.services.history import History
@@ -43,6 +44,10 @@ def test_conversations_are_backed_up_and_brought_back_after_their_file_was_damag
         assert command(data, "backup", str(copy)) == (0, f"{CHATS} conversations in {copy}\n", "")
         told = json.loads(http(app.url + "/loupe/history/backups")[1])
         assert told["damage"] is None and {b["conversations"] for b in told["backups"]} == {CHATS}
+        name = told["backups"][0]["name"]
+        with urllib.request.urlopen(f"{app.url}/loupe/history/backups/{name}", timeout=20) as fetched:
+            assert fetched.read() == copy.read_bytes() and name in fetched.headers["content-disposition"]
+        assert http(f"{app.url}/loupe/history/backups/loupe.db")[0] == 400
         status, _, said = command(data, "restore", "conversations-20200101-000000.db")
         assert status == 1 and "no backup named" in said
         assert http(app.url + "/loupe/history/restore", {"name": "../loupe.db"})[0] == 400

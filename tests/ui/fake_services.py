@@ -26,6 +26,7 @@ from app.comparison.round_store import RoundStore
 from app.comparison.side_by_side import SideBySide
 from app.comparison.vote_store import VoteStore
 from app.config import Settings
+from app.config_report import LoadedSettings
 from app.core.errors import LoupeError
 from app.core.generation import Chunk, GenerationRequest, Json, Priority, Usage
 from app.core.hosts import HostAddress, HostSeats, HostState, HostStatus, LoadedModel
@@ -326,6 +327,7 @@ class FakeServices:
         self.telemetry = Telemetry(SystemClock())
         self.overview = Overview(self.cache, self.queue, self.pool, self.telemetry, SystemClock())  # type: ignore[arg-type]
         self.settings = Settings(data=folder)
+        self.loaded = LoadedSettings(self.settings, {"data": "LOUPE_DATA"}, ())
         self.history = History(f"sqlite:///{folder}/history.db")
         self.backups = HistoryBackups(self.history, SystemClock())
         self.generations = Generations(self.model, self.history, self.queue)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ import streamlit as st
 
 from app.core.conversations import StoredMessage
 from app.ui import view_models as vm
+from app.ui.components import copying
 from app.ui.components.glossary import explained
 
 
@@ -24,11 +25,7 @@ def footer(message: StoredMessage, variant: str) -> str:
     )
     bars = vm.waterfall(message.spans, message.usage)
     told = f"<details><summary>{line}</summary>{_waterfall(message, bars)}</details>" if bars else f"<p>{line}</p>"
-    copy = (
-        f'<button type="button" class="lp-copy" data-lp-copy="{escape(message.content, quote=True)}">Copy</button>'
-        if message.content
-        else ""
-    )
+    copy = copying.button(message.content) if message.content else ""
     return f'<div class="lp-foot">{told}{copy}</div>'
 
 

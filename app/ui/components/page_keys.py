@@ -1,38 +1,19 @@
 """The little that a page cannot do without a script of its own: copying an answer as it was written, and staying at
 the end of a conversation while it grows.
 
-One instance per page. What is to be copied stands in the clicked element's `data-lp-copy`.
+One instance per page.
 """
 
 from __future__ import annotations
 
 import streamlit as st
 
-_JS = """
-const NEAR = 120  // px from the end that still count as reading the end
+from app.ui.components import copying
 
-function copying() {
-  if (window.__loupeCopy) return
-  window.__loupeCopy = true
-  document.addEventListener("click", async (event) => {
-    const button = event.target.closest?.("[data-lp-copy]")
-    if (!button) return
-    const text = button.getAttribute("data-lp-copy")
-    try {
-      await navigator.clipboard.writeText(text)
-    } catch {
-      // No clipboard without https or localhost: the old way.
-      const field = document.createElement("textarea")
-      field.value = text
-      document.body.append(field)
-      field.select()
-      document.execCommand("copy")
-      field.remove()
-    }
-    button.textContent = "Copied"
-    setTimeout(() => { button.textContent = "Copy" }, 1500)
-  })
-}
+_JS = (
+    copying.JS
+    + """
+const NEAR = 120  // px from the end that still count as reading the end
 
 export default function ({ data, parentElement }) {
   copying()
@@ -56,6 +37,7 @@ export default function ({ data, parentElement }) {
   }
 }
 """
+)
 
 
 def show(place: str) -> None:

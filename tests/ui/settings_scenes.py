@@ -1,0 +1,80 @@
+"""States of the Settings screen to look at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from app.config_report import load_settings
+from app.core.hosts import HostAddress, HostState, HostStatus
+from app.ui import who
+from tests.ui.fake_services import EMBEDDED, FakeServices
+
+
+def settings(services: FakeServices) -> str:
+    return "/settings"
+
+
+def settings_set(services: FakeServices) -> str:
+    """Somebody set things, in every way, and the file was changed since the start."""
+    file = _file(services, 'log_format = "json"\nslots = 2\n')
+    os.environ |= {"LOUPE_TOKEN": "a-secret-of-ours", "LOUPE_HOSTS": "bench=http://192.168.1.20:11434;key=hush"}
+    os.environ |= {"LOUPE_SLOTS": "4"}
+    services.loaded = load_settings(port=8600)
+    services.settings = services.loaded.settings
+    file.write_text('log_format = "json"\nslots = 2\ncache_bytes = "4GiB"\nquee_limit = 8\n')
+    return "/settings"
+
+
+def settings_broken(services: FakeServices) -> str:
+    """The next start would fail."""
+    file = _file(services, "")
+    services.loaded = load_settings()
+    file.write_text("port = 99999\n")
+    return "/settings"
+
+
+def _file(services: FakeServices, text: str) -> Path:
+    os.environ["LOUPE_DATA"] = str(services.settings.data)
+    path = services.settings.data / "loupe.toml"
+    path.write_text(text)
+    return path
+
+
+def settings_hosts(services: FakeServices) -> str:
+    bench, away = HostAddress("bench", "http://192.168.1.20:11434", 4), HostAddress("away", "http://192.168.1.30:11434")
+    services.pool.hosts = (
+        HostStatus(EMBEDDED, HostState.HEALTHY, "0.33.0"),
+        HostStatus(bench, HostState.HEALTHY, "0.33.0", busy_slots=2, draining=True, added=True),
+        HostStatus(away, HostState.OFFLINE, error="connection refused"),
+    )
+    return "/settings?view=Hosts"
+
+
+def settings_backups(services: FakeServices) -> str:
+    services.ask("What is the capital of France?")
+    services.run(services.backups.make())
+    services.ask("Why is the sky blue?")
+    services.run(services.backups.make())
+    return "/settings?view=Backups"
+
+
+def settings_backups_empty(services: FakeServices) -> str:
+    return "/settings?view=Backups"
+
+
+def settings_member(services: FakeServices) -> str:
+    """Somebody who may not change what is shared."""
+    address = settings_hosts(services)
+    who.visits = lambda: who.Who("ana", "Signed in with a key.", admin=False, signed_in=True)
+    return address
+
+
+SETTINGS_SCENES: dict[str, Callable[[FakeServices], str]] = {
+    scene.__name__: scene
+    for scene in (
+        settings, settings_set, settings_broken, settings_hosts, settings_backups, settings_backups_empty,
+        settings_member,
+    )
+}  # fmt: skip
