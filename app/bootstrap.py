@@ -19,6 +19,7 @@ import structlog
 from app.backends.chart_process import ChartProcess
 from app.backends.embedded import EmbeddedRuntime, EmbeddedSettings
 from app.backends.ollama_http import HostTimeouts, OllamaHttp
+from app.backends.otlp_http import OtlpHttp
 from app.backends.quantizer_process import QuantizerProcess
 from app.backends.starter_process import StarterProcess
 from app.comparison.alias_choice import AliasChooser, KeptChoices
@@ -37,6 +38,7 @@ from app.comparison.training_store import TrainingStore
 from app.comparison.vote_store import VoteStore
 from app.config import Settings, process_environment, runtime_limits
 from app.config_report import LoadedSettings
+from app.config_values import header_pairs
 from app.core.generation import CacheMode, GenerationRequest, Priority
 from app.core.hosts import ANSWERING, HostAddress
 from app.core.ports import Backend, Clock, SystemClock
@@ -58,6 +60,7 @@ from app.services.prompt_library import PromptLibrary
 from app.services.request_queue import QueueLimits, RequestQueue, SwapRule
 from app.services.response_cache import ResponseCache
 from app.services.retry_policy import RetryBudget
+from app.services.span_export import SpanExport
 from app.services.starter_family import StarterFamily
 from app.services.telemetry import Telemetry, Trace
 
@@ -97,6 +100,7 @@ class Services:
     clock: Clock
     embedded: bool = False
     why: str = ""
+    export: SpanExport | None = None
     draining: bool = False
     started: bool = False
     _loop: asyncio.AbstractEventLoop | None = field(default=None, repr=False)
@@ -118,6 +122,8 @@ class Services:
         await self.comparisons.start()
         await self.teaching.start()
         self.generations.start()
+        if self.export is not None:
+            self.export.start()
         self.backups.start()
         if self.embedded and self.settings.starter:
             self.starter.start()
@@ -144,6 +150,8 @@ class Services:
         await self.hosts.stop()
         await self.pool.stop()
         await self.runtime.stop()
+        if self.export is not None:
+            await self.export.stop()
         await asyncio.gather(self.cache.close(), self.history.close())
 
 
@@ -162,6 +170,7 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
     chat = ChatService(cache, queue, pool, telemetry, RetryBudget(clock), way)
     pool.on_gone(cache.forget_digest)
     _expose(telemetry, queue, pool)
+    export = _export(settings, telemetry)
     history = History(settings.history_url, clock)
     jobs = Jobs(clock)
 
@@ -232,7 +241,18 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
             )
         ),
         clock=clock,
+        export=export,
     )
+
+
+def _export(settings: Settings, telemetry: Telemetry) -> SpanExport | None:
+    """The way to the collector of traces, where one is set."""
+    if settings.otlp_endpoint is None:
+        return None
+    headers = header_pairs(settings.otlp_headers.get_secret_value()) if settings.otlp_headers else {}
+    export = SpanExport(OtlpHttp(settings.otlp_endpoint, headers, settings.otlp_service), telemetry.metrics)
+    telemetry.export = export.offer
+    return export
 
 
 def _free_memory() -> int:

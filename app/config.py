@@ -23,7 +23,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from app.config_values import HostWords, OriginWords, Seconds, Size
+from app.config_values import HostWords, OriginWords, Seconds, Size, collector_url, header_pairs
 from app.core.generation import CacheMode
 from app.core.hosts import HostAddress
 from app.host_urls import HOST_GRAMMAR, HOSTS_GRAMMAR, MAX_SLOTS, parse_hosts, parse_ollama_host
@@ -74,6 +74,27 @@ class Settings(BaseSettings):
     )
     trace_bytes: Size = _setting(
         16 << 20, "Memory for the traces of the last requests.", "64KiB to 1GiB", ge=64 << 10, le=1 << 30
+    )
+    otlp_endpoint: str | None = Field(
+        None,
+        description="Collector of traces, to whose /v1/traces every request is told as OpenTelemetry spans "
+        "(OTLP over HTTP). Not set: none leave.",
+        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        json_schema_extra={"allowed": "an http:// or https:// URL without a user name, like http://127.0.0.1:4318"},
+    )
+    otlp_headers: SecretStr | None = Field(
+        None,
+        description="Headers for the collector, such as its key.",
+        validation_alias="OTEL_EXPORTER_OTLP_HEADERS",
+        json_schema_extra={"allowed": "name=value, commas between them, values percent-encoded"},
+    )
+    otlp_service: str = Field(
+        "loupe",
+        description="Name under which the collector knows this Loupe.",
+        validation_alias="OTEL_SERVICE_NAME",
+        json_schema_extra={"allowed": "1 to 200 characters"},
+        min_length=1,
+        max_length=200,
     )
     log_format: Literal["text", "json"] = _setting("text", "How log lines look.", "text or json")
 
@@ -229,6 +250,18 @@ class Settings(BaseSettings):
     @classmethod
     def _host_url(cls, value: str | None) -> str | None:
         return None if value is None else parse_ollama_host(value)
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _collector_url(cls, value: str | None) -> str | None:
+        return None if value is None else collector_url(value)
+
+    @field_validator("otlp_headers")
+    @classmethod
+    def _collector_headers(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            header_pairs(value.get_secret_value())
+        return value
 
     @field_validator("hosts", mode="before")
     @classmethod

@@ -17,7 +17,9 @@ from app.config import FILE_VARIABLE, PREFIX, RUNTIME_LIMITS, Settings, settings
 from app.core.errors import SettingsError
 from app.core.hosts import HostAddress
 
-SECRETS = frozenset({"token", "hosts", "database_url"})  # values, or parts of them, that are never printed
+SECRETS = frozenset(
+    {"token", "otlp_headers", "hosts", "database_url"}
+)  # values, or parts of them, that are never printed
 _RESERVED = frozenset({FILE_VARIABLE, "LOUPE_RUNTIME_KEY", *RUNTIME_LIMITS})  # known, not the application's
 
 

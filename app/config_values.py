@@ -6,12 +6,14 @@ import ipaddress
 import re
 from collections.abc import Callable
 from typing import Annotated
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BeforeValidator, Field
 from pydantic_settings import NoDecode
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?", re.IGNORECASE)
 _HOST_ENTRY = re.compile(r"(?:\[[0-9a-f:.]+\]|[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?)(?::[0-9]{1,5})?")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _ORIGIN = re.compile(r"https?://(?:\[[0-9a-f:.]+\]|[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?)(?::[0-9]{1,5})?")
 
 
@@ -38,6 +40,27 @@ def _words(pattern: re.Pattern[str]) -> Callable[[object], object]:
         return kept
 
     return split
+
+
+def collector_url(value: str) -> str:
+    """Raises `ValueError` for what is no base address of a collector."""
+    url = urlsplit(value)
+    if url.scheme not in ("http", "https") or not url.hostname or url.username is not None or url.query or url.fragment:
+        raise ValueError("it is not the address of a collector")
+    _ = url.port  # raises where it is none
+    return value
+
+
+def header_pairs(value: str) -> dict[str, str]:
+    """`name=value,name=value`, values percent-encoded, as OpenTelemetry has it. Raises `ValueError`."""
+    pairs = {}
+    for word in filter(None, (part.strip() for part in value.split(","))):
+        name, equals, text = word.partition("=")
+        decoded = unquote(text.strip())
+        if not (equals and _HEADER_NAME.fullmatch(name.strip()) and decoded.isascii() and decoded.isprintable()):
+            raise ValueError("one of them is not name=value")
+        pairs[name.strip().lower()] = decoded
+    return pairs
 
 
 def _bracketed(word: str) -> str:

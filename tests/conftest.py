@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 HERE = Path(__file__).parent
-FOREIGN_PREFIXES = ("OLLAMA_", "LOUPE_", "STREAMLIT_")
+FOREIGN_PREFIXES = ("OLLAMA_", "LOUPE_", "STREAMLIT_", "OTEL_")
 FOREIGN_NAMES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
 OURS = {"LOUPE_REQUIRE_BROWSER", "LOUPE_CHROMIUM"}  # said to the tests themselves
 CHROMIUM_FLAGS = [

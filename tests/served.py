@@ -67,7 +67,7 @@ class Served:
 
     def __init__(self, arguments: list[str], environment: Mapping[str, str], log: Path, url: str) -> None:
         self.url, self.log = url, log
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("LOUPE_", "OLLAMA_"))}
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("LOUPE_", "OLLAMA_", "OTEL_"))}
         with log.open("ab") as sink:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "app", *arguments],

@@ -12,7 +12,7 @@ from app.services.request_trace import FinishedRequest
 KEPT_BYTES = 16 << 20  # some 6,000 requests of the usual kind
 MOST = 1000  # rows of one answer
 # What CPython takes, more or less: the record with its numbers, each span with its attributes, each moment, a text.
-_RECORD, _SPAN, _MOMENT, _TEXT, _OPTION = 1100, 420, 112, 50, 90
+_RECORD, _SPAN, _MOMENT, _TEXT, _OPTION = 1300, 420, 112, 50, 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +49,22 @@ class RequestLog:
 
     def __init__(self, limit: int = KEPT_BYTES) -> None:
         self._limit, self._bytes = limit, 0
-        self._records: OrderedDict[str, FinishedRequest] = OrderedDict()
+        self._records: OrderedDict[str, tuple[FinishedRequest, int]] = OrderedDict()
 
     def add(self, record: FinishedRequest) -> None:
         """Keep it; the oldest ones go where the room ends. The newest one always stays."""
-        if (former := self._records.pop(record.id, None)) is not None:
-            self._bytes -= size_of(former)
-        self._records[record.id] = record
-        self._bytes += size_of(record)
-        while self._bytes > self._limit and len(self._records) > 1:
-            self._bytes -= size_of(self._records.popitem(last=False)[1])
+        records, size = self._records, size_of(record)
+        if record.id in records:
+            self._bytes -= records.pop(record.id)[1]
+        records[record.id] = record, size
+        self._bytes += size
+        while self._bytes > self._limit and len(records) > 1:
+            self._bytes -= records.popitem(last=False)[1][1]
 
     def find(self, request_id: str, principal: str = "") -> FinishedRequest | None:
         """By our id, or the newest one that its client named so. With `principal`: of theirs alone."""
-        found = self._records.get(request_id)
+        kept = self._records.get(request_id)
+        found = None if kept is None else kept[0]
         if found is None:
             named = (record for record in self._newest_first() if record.client_id == request_id)
             found = next((record for record in named if principal in ("", record.principal)), None)
@@ -80,7 +82,7 @@ class RequestLog:
         return tuple(islice(fits, wanted.limit))
 
     def _newest_first(self) -> Iterator[FinishedRequest]:
-        return reversed(tuple(self._records.values()))
+        return (record for record, _ in reversed(tuple(self._records.values())))
 
     @property
     def size(self) -> LogSize:
@@ -89,12 +91,12 @@ class RequestLog:
 
 def size_of(record: FinishedRequest) -> int:
     """About how many bytes it takes. What many records share (names of models, hosts, principals) counts for each."""
-    texts = len(record.error) + len(record.question) + len(record.answer)
-    names = len(record.model) + len(record.client_id) + len(record.flow)
-    return (
-        _RECORD + _SPAN * len(record.spans) + _MOMENT * len(record.pace) + _OPTION * len(record.options)
-        + _TEXT + 2 * texts + names
-    )  # fmt: skip
+    size = _RECORD + _SPAN * len(record.spans) + _MOMENT * len(record.pace) + len(record.model)
+    if record.options:
+        size += _OPTION * len(record.options)
+    if record.error or record.question or record.answer:
+        size += _TEXT + 2 * (len(record.error) + len(record.question) + len(record.answer))
+    return size
 
 
 def _fits(record: FinishedRequest, wanted: RequestFilter) -> bool:

@@ -116,13 +116,6 @@ class FinishedRequest(NamedTuple):
         """Whether its times say something about a host's speed."""
         return self.status == "ok" and self.cache.outcome not in ("hit", "joined") and self.usage is not None
 
-    @property
-    def seconds_per_token(self) -> float | None:
-        """Between the first token and the last, on average; None where that was not measured."""
-        if self.usage is None or self.ttft is None or self.usage.output_tokens < 2:
-            return None
-        return max(0.0, self.seconds - self.ttft) / (self.usage.output_tokens - 1)
-
 
 def new_id() -> str:
     """A name for a request, not a secret."""

@@ -25,15 +25,19 @@ class SpanNode:
 
 def tree_of(record: FinishedRequest) -> SpanNode:
     """The whole request, with its layers below it, and below an attempt at a host what the host told of it."""
-    last_host = max((i for i, span in enumerate(record.spans) if span.name == "host"), default=None)
-    first_cache = next((i for i, span in enumerate(record.spans) if span.name == "cache"), None)
-    parents: dict[int, int | None] = {}
-    for index, span in enumerate(record.spans):
-        parents[index] = last_host if span.name in _IN_HOST else first_cache if span.name in _IN_CACHE else None
-    return SpanNode("request", 0, _ns(record.seconds), {}, _below(None, record.spans, parents))
+    return SpanNode("request", 0, _ns(record.seconds), {}, _below(None, record.spans, parents_of(record.spans)))
 
 
-def _below(parent: int | None, spans: Sequence[Span], parents: Mapping[int, int | None]) -> tuple[SpanNode, ...]:
+def parents_of(spans: Sequence[Span]) -> tuple[int | None, ...]:
+    """For each span the number of the one that it happened in; None for the request itself."""
+    last_host = max((i for i, span in enumerate(spans) if span.name == "host"), default=None)
+    first_cache = next((i for i, span in enumerate(spans) if span.name == "cache"), None)
+    return tuple(
+        last_host if span.name in _IN_HOST else first_cache if span.name in _IN_CACHE else None for span in spans
+    )
+
+
+def _below(parent: int | None, spans: Sequence[Span], parents: Sequence[int | None]) -> tuple[SpanNode, ...]:
     return tuple(
         SpanNode(span.name, _ns(span.start), _ns(span.seconds), dict(span.attributes), _below(index, spans, parents))
         for index, span in enumerate(spans)

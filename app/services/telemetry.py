@@ -102,9 +102,11 @@ class Telemetry:
     def trace(self, *, principal: str = "local", flow: str = "local", name: RequestName | None = None) -> Trace:
         """A trace for a request that begins now."""
         trace = Trace(self._clock, principal=principal, flow=flow, own_id=name.own if name is not None else "")
-        if name is not None and name.client:
+        if name is not None:
             trace.client_id = name.client
-        trace.context = (name.context if name is not None else None) or self.own_context()
+            trace.context = name.context
+        if self.export is not None and trace.context is None:
+            trace.context = new_context()
         return trace
 
     def own_context(self) -> TraceContext | None:
@@ -175,8 +177,9 @@ class Telemetry:
         metrics.tokens.inc("output", by=record.usage.output_tokens)
         if record.ttft is not None:
             metrics.first_token.observe(record.endpoint, record.ttft)
-        if (pace := record.seconds_per_token) is not None:
-            metrics.per_token.observe(record.endpoint, pace)
+            if record.usage.output_tokens > 1:
+                after_first = max(0.0, record.seconds - record.ttft)
+                metrics.per_token.observe(record.endpoint, after_first / (record.usage.output_tokens - 1))
         metrics.by_model.count(record.model, record.usage)
         for span in record.spans:
             metrics.layers.observe(span.name, span.end - span.start)

@@ -76,6 +76,7 @@ FENCES: dict[str, set[str]] = {
     "libggml": {"models"},
     "vl_convert": {"app.backends.chart_renderer"},  # 200 MB of memory: a process of its own
     "gguf": {"models", "runtime"},
+    "opentelemetry": {"app.backends.otlp_http"},  # loaded with the first spans that are exported
     "pandas": set(),
     "pickle": set(),
     "requests": set(),

@@ -210,3 +210,19 @@ def test_the_runtime_is_told_its_slots_and_limits_and_they_are_no_mistakes_of_th
 
     assert load_settings().warnings == ()
     assert runtime_limits(3) == {"OLLAMA_NUM_PARALLEL": "3", "LOUPE_RUNTIME_MEMORY": "6GiB"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://user:secret@collector"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:99999999"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "just-a-word"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "x-key=a%0d%0aHost: b"),
+    ],
+)
+def test_a_collector_that_cannot_be_one_is_refused(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=name):
+        load_settings()
