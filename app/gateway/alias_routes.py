@@ -51,8 +51,8 @@ def _step(step: Step) -> Json:
 
 def _list(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
-        views = [await services.aliases.targets.view(alias) for alias in services.aliases.all()]
-        return private_json({"aliases": [view_json(view) for view in views], "version": services.aliases.version})
+        rows: list[Json] = [view_json(view) for view in await services.aliases.views()]
+        return private_json({"aliases": rows, "version": services.aliases.version})
 
     return respond
 

@@ -22,14 +22,13 @@ _UNFIT = re.compile(r"[^\x20-\x7e]|[\"\\]")  # for a quoted text in a header
 async def with_aliases(answer: RawAnswer, services: GatewayServices) -> RawAnswer:
     """`/api/tags` with a row for each alias that leads to a model now: that model's, under the alias's name. A model of
     the same name, pulled past us, is not what the name means; its row gives way."""
-    aliases = services.aliases.all()
-    if not aliases or answer.status != 200:
+    if not services.aliases.all() or answer.status != 200:
         return answer
     told = parse_object(answer.body)
     models = told.get("models")
     rows = [row for row in models if isinstance(row, dict)] if isinstance(models, list) else []
-    views = [await services.aliases.targets.view(alias) for alias in aliases]
-    names = {canonical(alias.name) for alias in aliases}
+    views = await services.aliases.views()
+    names = {canonical(view.alias.name) for view in views}
     by_name = {canonical(str(row.get("name"))): row for row in rows}
     added = [_row(by_name[key], view) for view in views if view.model and (key := canonical(view.model)) in by_name]
     kept = [row for row in rows if canonical(str(row.get("name"))) not in names]

@@ -179,11 +179,6 @@ class AliasTargets:
         model, host = (first.model, first.host) if first else ("", "")
         return AliasView(alias, tuple(steps), model, host, self._pool.offers(alias.name), tuple(tried))
 
-    async def now(self, name: str) -> str:
-        """The model that would answer for the name: itself where it is no alias, "" where none can."""
-        alias = self._find(name)
-        return name if alias is None else (await self.view(alias)).model
-
 
 def nobody(alias: Alias, tried: Sequence[Tried]) -> LoupeError:
     """An alias for one model fails as that model does, unless it is not there."""

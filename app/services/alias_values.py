@@ -7,6 +7,7 @@ the end where only that host may answer. None of these signs occurs in a model's
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -23,6 +24,7 @@ LONGEST_SYSTEM, LONGEST_NOTE = 32 << 10, 500  # characters
 EVERYTHING = "*"
 _MEMBERS = ("targets", "options", "system", "think", "keep_alive", "guard", "note")
 _MARK, _HOST = "=", "@"
+_HOST_NAME = re.compile(r"[^\s@=/]{1,64}")
 Word = TypeVar("Word", bound=StrEnum)
 
 
@@ -120,7 +122,7 @@ def checked_name(name: str) -> str:
 def read_target(text: str) -> Target:
     """Raises `BadRequest`."""
     what, sign, host = text.strip().partition(_HOST)
-    if sign and not host.strip():
+    if sign and not _HOST_NAME.fullmatch(host.strip()):
         raise BadRequest(f"{text[:80]!r}: behind @ stands the name of a host", "targets")
     word, mark, name = what.strip().partition(_MARK)
     if not mark:

@@ -21,7 +21,7 @@ import structlog
 from app.core.errors import BadRequest, DiskFull, LoupeError, ModelNotFound, NoHealthyHost, StoreError
 from app.core.hosts import ANSWERING
 from app.core.ports import Clock
-from app.services.alias_targets import DEEPEST, AliasTargets, Choose, Wish
+from app.services.alias_targets import DEEPEST, AliasTargets, AliasView, Choose, Wish
 from app.services.alias_values import EVERYTHING, Alias, Kind, Target, alias_json, members_of, read_alias
 from app.services.host_pool import HostPool
 from app.services.small_file import read_small, write_small
@@ -66,6 +66,10 @@ class Aliases:
         if alias is None:
             raise AliasNotFound(name, [one.name for one in self._table.values()])
         return alias
+
+    async def views(self) -> tuple[AliasView, ...]:
+        """Every alias with where it leads now."""
+        return tuple([await self.targets.view(alias) for alias in self.all()])
 
     # -- changing -------------------------------------------------------------------------------------------------
 

@@ -181,7 +181,8 @@ class Generation:
     def _end(self, state: MessageState, error: LoupeError | None = None) -> None:
         trace = self.caller.trace
         answer: Answer = replace(
-            self.message.answer, spans=trace.spans, host=trace.host, digest=trace.digest, ttft=trace.ttft,
+            self.message.answer, model=trace.model or self.message.model, spans=trace.spans, host=trace.host,
+            digest=trace.digest, ttft=trace.ttft,
             cached=trace.cache.outcome == "hit", cached_age=trace.cache.age, error=error.message if error else "",
             error_code=error.code if error else "",
         )  # fmt: skip

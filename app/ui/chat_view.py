@@ -8,6 +8,8 @@ import streamlit as st
 
 from app.core.conversations import Conversation, ConversationRow, MessageState, StoredMessage
 from app.models.catalog import CatalogFamily, CatalogVariant, CatalogView
+from app.models.naming import same_model
+from app.services.alias_targets import AliasView
 from app.services.generations import Generation
 from app.ui import access, bridge
 from app.ui.model_words import chats
@@ -26,6 +28,12 @@ class ChatView:
     conversation: Conversation | None
     live: Generation | None
     model: str
+    aliases: tuple[AliasView, ...] = ()
+
+    @property
+    def alias(self) -> AliasView | None:
+        """The alias that is chosen, if one is."""
+        return next((one for one in self.aliases if same_model(one.alias.name, self.model)), None)
 
     @property
     def messages(self) -> tuple[StoredMessage, ...]:
@@ -50,7 +58,8 @@ class ChatView:
 
     @property
     def chosen(self) -> tuple[CatalogFamily, CatalogVariant] | None:
-        return self.catalog.find(self.model)
+        """What answers: of an alias the model that it leads to now."""
+        return self.catalog.find(self.alias.model if self.alias else self.model)
 
     def label(self, name: str) -> str:
         """Short name of a variant: its quantization; the whole name where the catalog does not know it."""
@@ -75,8 +84,10 @@ def load() -> ChatView:
         conversation = _read(chat_id) if chat_id else None
         if conversation is not None and live is None and _streaming(conversation):
             conversation = _read(chat_id)  # it ended between the two looks
-    model = conversation.model if conversation else chat_state().model or default_model(catalog, rows)
-    return ChatView(catalog, rows, conversation, live, model)
+    aliases = bridge.call(services.aliases.views())
+    names = frozenset(one.alias.name for one in aliases)
+    model = conversation.model if conversation else chat_state().model or default_model(catalog, rows, names)
+    return ChatView(catalog, rows, conversation, live, model, aliases)
 
 
 def _read(chat_id: str) -> Conversation:
@@ -87,12 +98,14 @@ def _streaming(conversation: Conversation) -> bool:
     return any(message.state is MessageState.STREAMING for message in conversation.messages)
 
 
-def default_model(catalog: CatalogView, rows: tuple[ConversationRow, ...]) -> str:
+def default_model(
+    catalog: CatalogView, rows: tuple[ConversationRow, ...], aliases: frozenset[str] = frozenset()
+) -> str:
     """What was used last; else what is loaded; else the variant nearest to the favourite number of bits. None that is
     computed elsewhere."""
     variants = [v for family in catalog.families for v in family.variants if v.state == "ready" and not v.remote]
     ready = [v for v in variants if chats(v)]
-    names = {v.name for v in ready}
+    names = {v.name for v in ready} | aliases
     used = next((row.model for row in rows if row.model in names), "")
     loaded = next((v.name for v in ready if v.loaded), "")
     nearest = min(ready, key=lambda v: (abs((v.bpw or 16.0) - _favourite_bits(v)), v.size), default=None)

@@ -6,7 +6,7 @@ Numbers carry their unit; what is unknown is a dash, never a zero.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -176,10 +176,22 @@ def answer_facts(message: StoredMessage, variant: str, now: float) -> tuple[str,
         facts.append("cached" if made is None else f"cached, {ago(now - made)}")
     if message.answer.done_reason == "length":
         facts.append("cut at the token limit")
+    facts += [fact for span in message.spans if span.name == "alias" for fact in _alias_facts(span)]
     ended = ENDED.get(message.state)
     if ended and (message.content or message.state is not MessageState.ERROR):
         facts.append(ended)
     return tuple(facts)
+
+
+def _alias_facts(span: Span) -> Iterator[str]:
+    """By which name it was asked, whether a fallback answered, and whether the prompt did not fit."""
+    told = span.attributes
+    place = told.get("place")
+    yield f"as {told.get('alias')}" + (f", choice {place}" if isinstance(place, int) and place > 1 else "")
+    if told.get("cut"):
+        known = told.get("tokens") and told.get("limit")
+        sizes = f": {told['tokens']} tokens, {told['limit']} fit" if known else ""
+        yield f"the beginning did not fit the context{sizes}"
 
 
 ENDED = {

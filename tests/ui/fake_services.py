@@ -28,11 +28,12 @@ from app.comparison.vote_store import VoteStore
 from app.config import Settings
 from app.config_report import LoadedSettings
 from app.core.errors import LoupeError
-from app.core.generation import Chunk, GenerationRequest, Json, Priority, Usage
+from app.core.generation import Chunk, GenerationRequest, Json, Priority, Span, Usage
 from app.core.hosts import HostAddress, HostSeats, HostState, HostStatus, LoadedModel
 from app.core.making import STARTER_PROVENANCE
 from app.core.ports import SystemClock
 from app.models.catalog import CatalogFamily, CatalogVariant, CatalogView
+from app.services.alias_targets import AliasView
 from app.services.chat import Caller
 from app.services.generations import Generations
 from app.services.history import History
@@ -208,6 +209,16 @@ class FakeQueue:
         self.calls.append(call)
 
 
+class FakeAliases:
+    """What the pages see of aliases: the views that a test puts in."""
+
+    def __init__(self) -> None:
+        self.shown: tuple[AliasView, ...] = ()
+
+    async def views(self) -> tuple[AliasView, ...]:
+        return self.shown
+
+
 class FakeModelJobs:
     """Real jobs, scripted work: a pull and a make tell `steps` and then wait for `gate`, or end with `failure`.
 
@@ -264,7 +275,7 @@ class FakeModelJobs:
             await self.gate.wait()
 
 
-Step = str | Phase | CacheDecision | LoupeError | asyncio.Event | Usage | Callable[[], Awaitable[None]]
+Step = str | Span | Phase | CacheDecision | LoupeError | asyncio.Event | Usage | Callable[[], Awaitable[None]]
 USAGE = Usage(2_900_000_000, 0, 31, 21_000_000, 7, 170_000_000)
 
 
@@ -290,6 +301,9 @@ class ScriptedModel:
                 trace.enter(lambda now=step: now)  # type: ignore[misc]
             elif isinstance(step, CacheDecision):
                 trace.cache = step
+            elif isinstance(step, Span):
+                trace.model = str(step.attributes.get("model", trace.model))
+                trace.add_span(step.name, step.start, step.end, **step.attributes)
             elif isinstance(step, asyncio.Event):
                 await step.wait()
             elif isinstance(step, Usage):
@@ -338,6 +352,7 @@ class FakeServices:
         self.questions = partial(questions_by_domain, PROMPTS / "compare")
         self.jobs = Jobs()
         self.catalog = FakeCatalog()
+        self.aliases = FakeAliases()
         self.model_jobs = FakeModelJobs(self.jobs, self.catalog)
         self.prompts = PromptLibrary([PROMPTS])
         self.pictures = ChartProcess(ROOT / "build" / "charts", dict(os.environ))

@@ -10,9 +10,11 @@ from streamlit.testing.v1 import AppTest
 from app.core import errors
 from app.core.conversations import MessageState
 from app.core.errors import HostProtocolError, LoupeError, QueueFull
-from app.core.generation import CacheMode
+from app.core.generation import CacheMode, Span
 from app.core.hosts import HostState, HostStatus
 from app.models.catalog import CatalogView
+from app.services.alias_targets import AliasView
+from app.services.alias_values import read_alias
 from app.services.chat import Caller
 from app.services.telemetry import CacheDecision
 from app.ui.notices import NOTICES, notice_for
@@ -75,6 +77,24 @@ def test_the_variant_is_switched_inside_the_conversation(services: FakeServices,
     page.chat_input[0].set_value("And again?").run()
     assert services.model.asked[-1]["model"] == Q8
     assert [m for m in ("Q4_K_M", "Q8_0") if f">{m}</b>" in html_of(calm(page))] == ["Q4_K_M", "Q8_0"]
+
+
+def test_an_alias_is_chosen_like_a_variant_and_says_what_it_leads_to(services: FakeServices, open_screen: Open) -> None:
+    coder, gone = (read_alias(name, {"targets": [Q8], "options": {"top_k": 7}}) for name in ("coder", "gone"))
+    services.aliases.shown = (AliasView(coder, (), Q8, ""), AliasView(gone, ()))
+    told = {"alias": "coder", "model": Q8, "place": 2, "cut": True, "tokens": 910, "limit": 512}
+    services.model.script = lambda _: [Span("alias", 0.0, 0.0, told), "It is Paris."]
+    page = open_screen("chat")
+    page.session_state["variant"] = True
+    page.run()
+    assert page.button(key="pick-alias-gone").disabled
+    page.button(key="pick-alias-coder").click().run()
+    assert r"coder :gray[→ Q8\_0]" in [chip.proto.popover.label for chip in page.get("popover")]
+    page.chat_input[0].set_value("What is the capital of France?").run()
+    assert services.model.asked[-1]["model"] == "coder"
+    words = text_of(calm(page))
+    assert f'title="{Q8}">Q8_0</b>' in html_of(page)
+    assert "as coder, choice 2" in words and "did not fit the context: 910 tokens, 512 fit" in words
 
 
 def test_regenerate_replaces_the_last_answer(services: FakeServices, open_screen: Open) -> None:

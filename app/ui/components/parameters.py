@@ -60,6 +60,7 @@ def show(view: ChatView) -> None:
             return
         chat = view.conversation.id if view.conversation else "new"
         own = view.chosen[1].defaults if view.chosen else {}
+        own = {**own, **view.alias.alias.defaults.options} if view.alias else own
         with st.container(key="parameter-grid", gap="small"):
             st.html('<p class="lp-quiet">An empty field is the model\'s own value, shown in grey.</p>')
             with st.grid(2, gap="small", min_column_width=150):

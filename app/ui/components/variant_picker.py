@@ -7,6 +7,7 @@ from html import escape
 import streamlit as st
 
 from app.models.catalog import CatalogFamily, CatalogVariant
+from app.services.alias_targets import AliasView
 from app.ui import access, actions, theme
 from app.ui import view_models as vm
 from app.ui.chat_view import ChatView
@@ -16,10 +17,16 @@ from app.ui.state import FAMILY_PARAMETER
 def show(view: ChatView) -> None:
     chosen = view.chosen
     name = f":gray[{vm.plain(chosen[0].title)}] {vm.plain(chosen[1].label)}" if chosen else vm.plain(view.model)
+    if view.alias is not None and chosen:
+        name = f"{vm.plain(view.alias.alias.name)} :gray[→ {vm.plain(chosen[1].label)}]"
     with st.popover(name or "No model", key="variant", on_change="rerun", type="tertiary", help=None) as picker:
         if not picker.open:
             return
         with st.container(key="picker", gap=None):
+            if view.aliases:
+                st.html('<h3 class="lp-family">Aliases</h3>')
+            for alias in view.aliases:
+                _alias_row(view, alias)
             for family in view.catalog.families:
                 st.html(f'<h3 class="lp-family">{escape(family.title)}{_context(family)}</h3>')
                 for variant in family.variants:
@@ -39,7 +46,8 @@ def _context(family: CatalogFamily) -> str:
 def _row(view: ChatView, variant: CatalogVariant) -> None:
     state = state_words(variant)
     colour = theme.bpw_colour(variant.bpw, reference=variant.reference)
-    here = ":material/check:" if view.chosen and view.chosen[1].name == variant.name else None
+    chosen = view.chosen is not None and view.chosen[1].name == variant.name and view.alias is None
+    here = ":material/check:" if chosen else None
     label = (
         f':color[■]{{foreground="{colour}"}} **{vm.plain(variant.label)}** :gray[{vm.size(variant.size or None)}] '
         f":gray[{vm.bits(variant.bpw)}] {state}"
@@ -48,6 +56,16 @@ def _row(view: ChatView, variant: CatalogVariant) -> None:
         label, type="tertiary", key=f"pick-{variant.name}", width="stretch", icon=here, icon_position="right",
         disabled=variant.state != "ready" or (variant.remote and not access.services().settings.remote_models),
         on_click=actions.choose_variant, args=(variant.name,),
+    )  # fmt: skip
+
+
+def _alias_row(view: ChatView, alias: AliasView) -> None:
+    name = alias.alias.name
+    leads = f":gray[→ {vm.plain(alias.model)}]" if alias.model else ":orange[nothing of it can answer now]"
+    st.button(
+        f"**{vm.plain(name)}** {leads}", type="tertiary", key=f"pick-alias-{name}", width="stretch",
+        icon=":material/check:" if view.alias == alias else None, icon_position="right", disabled=not alias.model,
+        on_click=actions.choose_variant, args=(name,), help=alias.alias.note or None,
     )  # fmt: skip
 
 
