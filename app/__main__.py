@@ -1,4 +1,4 @@
-"""`python -m app`: serve (the default), runtime, settings, models, aliases, compare … Heavy imports where used."""
+"""`python -m app`: serve (the default), runtime, settings, keys, models, aliases … Heavy imports where used."""
 
 from __future__ import annotations
 
@@ -52,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     settings = commands.add_parser("settings", help="print the settings in force and where each comes from")
     settings.add_argument("--markdown", action="store_true", help="print docs/settings.md instead")
     settings.set_defaults(command=_settings)
+    from app.cli_keys import add_commands as add_key_commands
+
+    add_key_commands(commands.add_parser("keys", help="make, list and revoke the keys by which clients come in"))
     from app.cli_models import add_commands
 
     add_commands(commands.add_parser("models", help="list, get, make and delete models"))

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.config import Settings
 from app.gateway import Lifecycle, create_gateway
-from app.gateway.guards import AccessRules, Guards
+from app.gateway.guards import Guards, access_rules
 from app.gateway.origins import parse_authority
 from app.gateway.paths import is_for_gateway
 from app.gateway.security_headers import inline_script_hashes
@@ -116,9 +116,7 @@ def create_app(
 
     settings = services.settings
     pages = create_pages(settings, lifespan, script)
-    rules = AccessRules(
-        settings.allowed_hosts, settings.origins, settings.token.get_secret_value() if settings.token else None, private
-    )
+    rules = access_rules(settings, services.keys, private)
     dispatcher = Dispatcher(create_gateway(services, lifecycle, asset_routes(services.pictures.bundle)), pages)
     return Guards(dispatcher, rules, services.clock, inline_script_hashes(_streamlit_page()))
 

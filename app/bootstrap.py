@@ -45,6 +45,7 @@ from app.core.ports import Backend, Clock, SystemClock
 from app.host_resolution import resolve_hosts
 from app.host_urls import read_address
 from app.models.catalog import Catalog
+from app.services.access_keys import AccessKeys
 from app.services.alias_route import AliasRoute
 from app.services.aliases import Aliases
 from app.services.chat import Caller, ChatService
@@ -54,6 +55,7 @@ from app.services.history_backups import HistoryBackups
 from app.services.host_admin import HostAdmin
 from app.services.host_pool import HostPool
 from app.services.jobs import Jobs
+from app.services.key_usage import KeyUsage
 from app.services.model_jobs import ModelJobs, Workshop
 from app.services.overview import Overview
 from app.services.prompt_library import PromptLibrary
@@ -96,6 +98,8 @@ class Services:
     teaching: Teaching
     prompts: PromptLibrary
     pictures: Pictures
+    keys: AccessKeys
+    key_usage: KeyUsage
     runtime: EmbeddedRuntime
     clock: Clock
     embedded: bool = False
@@ -115,7 +119,10 @@ class Services:
     async def start(self) -> None:
         """Open the stores, find the hosts, begin to watch them. Raises `StoreError` where history cannot be kept."""
         self._loop = asyncio.get_running_loop()
-        await asyncio.gather(self.history.open(), self.cache.start(), self.aliases.start(), self._find_hosts())
+        await asyncio.to_thread(self.keys.load)
+        await asyncio.gather(
+            self.history.open(), self.cache.start(), self.aliases.start(), self.key_usage.start(), self._find_hosts()
+        )
         self.pool.on_change(self.queue.poke)
         await self.pool.start()
         await self.model_jobs.start()
@@ -152,7 +159,7 @@ class Services:
         await self.runtime.stop()
         if self.export is not None:
             await self.export.stop()
-        await asyncio.gather(self.cache.close(), self.history.close())
+        await asyncio.gather(self.cache.close(), self.history.close(), self.key_usage.stop())
 
 
 def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings | None = None) -> Services:
@@ -167,7 +174,9 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
     choices = KeptChoices(lambda wish: chooser(wish), clock)
     aliases = Aliases(pool, settings.data, clock, choices)
     way = AliasRoute(aliases.find, aliases.targets, pool, queue.pace.prompt_tokens)
-    chat = ChatService(cache, queue, pool, telemetry, RetryBudget(clock), way)
+    keys = AccessKeys(settings.data, clock, token=settings.token is not None)
+    key_usage = KeyUsage(keys, settings.data, clock)
+    chat = ChatService(cache, queue, pool, telemetry, RetryBudget(clock), way, key_usage)
     pool.on_gone(cache.forget_digest)
     _expose(telemetry, queue, pool)
     export = _export(settings, telemetry)
@@ -231,6 +240,8 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
         teaching=Teaching(needs, TrainingStore(settings.data / "compare" / "training")),
         prompts=PromptLibrary([PROMPTS, *([settings.prompts] if settings.prompts else [])]),
         pictures=ChartProcess(settings.data / "charts", environment),
+        keys=keys,
+        key_usage=key_usage,
         runtime=EmbeddedRuntime(
             EmbeddedSettings(
                 store=settings.models_folder,

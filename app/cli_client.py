@@ -93,8 +93,8 @@ class Instance:
             connection.close()
 
 
-def find_instance() -> Instance | None:
-    settings = load_settings().settings
+def find_instance(settings: Settings | None = None) -> Instance | None:
+    settings = settings or load_settings().settings
     record = find_running(settings.data)
     return None if record is None else Instance(settings, record)
 

@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     # Where Loupe is
     bind: str = _setting(
         "127.0.0.1",
-        "Address to listen on. Anything but loopback needs LOUPE_TOKEN and LOUPE_ALLOWED_HOSTS.",
+        "Address to listen on. Anything but loopback needs LOUPE_TOKEN or a key, and LOUPE_ALLOWED_HOSTS.",
         "an IP address, or localhost",
     )
     port: int = _setting(8501, "Port to listen on; 0 takes any free one.", "0 to 65535", ge=0, le=65535)
@@ -136,8 +136,8 @@ class Settings(BaseSettings):
     # Who may come in
     token: SecretStr | None = _setting(
         None,
-        "Secret that every client must show; browsers sign in with it. "
-        "Without it everyone who reaches the port is the local user.",
+        "Secret of the owner, who may do everything; browsers sign in with it. "
+        "Without it, and while no key was made, everyone who reaches the port is the local user.",
         "at least 8 printable ASCII characters, no spaces",
     )
     allowed_hosts: HostWords = _setting(
@@ -279,12 +279,13 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _closed_to_the_network(self) -> Self:
-        """Binding to the network fails closed: without a token and named hosts anyone near could use the machine."""
-        missing = [] if self.token else ["LOUPE_TOKEN"]
+        """Binding to the network fails closed: without a secret and named hosts anyone near could use the machine."""
+        missing = [] if self.token or self.keys_file.is_file() else ["LOUPE_TOKEN"]
         missing += [] if "allowed_hosts" in self.model_fields_set and self.allowed_hosts else ["LOUPE_ALLOWED_HOSTS"]
         if missing and not self.loopback:
             raise ValueError(
-                f"LOUPE_BIND is {self.bind}, which other machines can reach; set {' and '.join(missing)} as well, "
+                f"LOUPE_BIND is {self.bind}, which other machines can reach; set {' and '.join(missing)} as well"
+                f"{' (instead of the token a key will do: python -m app keys create)' if not self.token else ''}, "
                 "or leave LOUPE_BIND at 127.0.0.1"
             )
         return self
@@ -298,6 +299,11 @@ class Settings(BaseSettings):
     def models_folder(self) -> Path:
         """The embedded runtime's own store, in Ollama's layout."""
         return self.data / "models"
+
+    @property
+    def keys_file(self) -> Path:
+        """Where the keys are, once one was made (`services.key_file`)."""
+        return self.data / "keys.json"
 
     @property
     def cache_folder(self) -> Path:

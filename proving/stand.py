@@ -22,7 +22,7 @@ from app.bootstrap import Services, build
 from app.config import Settings
 from app.core.ports import Clock
 from app.gateway import Lifecycle, create_gateway
-from app.gateway.guards import AccessRules, Guards
+from app.gateway.guards import Guards, access_rules
 from app.serving import listening_socket, local_url, uvicorn_config
 from tests.faultproxy import reset
 from tests.stub_ollama import MODEL
@@ -81,7 +81,7 @@ async def loupe(
         prepare(services)
     gateway = create_gateway(services, Lifecycle())
     inside = Dispatcher(gateway, pages) if pages else gateway
-    app: ASGIApp = Guards(inside, AccessRules(chosen.allowed_hosts), services.clock)
+    app: ASGIApp = Guards(inside, access_rules(chosen, services.keys), services.clock)
     await services.start()
     try:
         async with _listening(chosen, wrap(app) if wrap else app, tune) as url:

@@ -18,6 +18,7 @@ from app.gateway.error_responses import BugBoundary, handle_http_error, handle_l
 from app.gateway.history_routes import history_routes
 from app.gateway.host_routes import host_routes
 from app.gateway.jobs_routes import jobs_routes
+from app.gateway.keys_routes import keys_routes
 from app.gateway.management_routes import management_routes
 from app.gateway.needs import GatewayServices, Lifecycle
 from app.gateway.ollama_routes import ollama_routes
@@ -50,6 +51,7 @@ def create_routes(services: GatewayServices, lifecycle: Lifecycle | None = None)
         *alias_routes(services),
         *cache_routes(services),
         *history_routes(services),
+        *keys_routes(services),
         *picture_routes(services),
         *training_routes(services, lifecycle),
     ]

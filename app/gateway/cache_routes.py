@@ -1,6 +1,6 @@
 """The response cache over HTTP: what it holds and saved, its entries, deleting them, and all of it as JSON lines.
 
-All of it is the owner's: entries hold what was asked and answered.
+Entries hold what was asked and answered: each one sees and deletes those of its own key, or the owner's.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute
 
 from app.core.errors import BadRequest, CacheEntryNotFound
 from app.core.generation import Json
-from app.gateway.needs import LOCAL, GatewayServices
+from app.gateway.needs import GatewayServices, visitor_of
 from app.gateway.ollama_routes import route
 from app.gateway.ops_routes import Handler
 from app.gateway.streaming import NDJSON
@@ -61,8 +61,8 @@ def _entries(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
         asked = request.query_params
         page = await services.cache.entries(
-            LOCAL, model=asked.get("model", ""), text=asked.get("q", ""), before=asked.get("before", ""),
-            limit=_count(asked.get("limit", "50")),
+            visitor_of(request.scope).principal, model=asked.get("model", ""), text=asked.get("q", ""),
+            before=asked.get("before", ""), limit=_count(asked.get("limit", "50")),
         )  # fmt: skip
         return JSONResponse(asdict(page), headers=_PRIVATE)
 
@@ -72,7 +72,7 @@ def _entries(services: GatewayServices) -> Handler:
 def _one(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
         key = request.path_params["key"]
-        found = await services.cache.open(key, LOCAL)
+        found = await services.cache.open(key, visitor_of(request.scope).principal)
         if found is None:
             raise CacheEntryNotFound(key)
         return JSONResponse(cached_json(found), headers=_PRIVATE)
@@ -83,7 +83,7 @@ def _one(services: GatewayServices) -> Handler:
 def _delete(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
         key = request.path_params["key"]
-        if not await services.cache.delete(key, LOCAL):
+        if not await services.cache.delete(key, visitor_of(request.scope).principal):
             raise CacheEntryNotFound(key)
         return JSONResponse({"deleted": 1})
 
@@ -95,7 +95,7 @@ def _purge(services: GatewayServices) -> Handler:
         model = request.query_params.get("model", "")
         if not model:
             raise BadRequest("say of which model: ?model=NAME; DELETE /loupe/cache deletes everything", "model")
-        return JSONResponse({"deleted": await services.cache.purge(LOCAL, model=model)})
+        return JSONResponse({"deleted": await services.cache.purge(visitor_of(request.scope).principal, model=model)})
 
     return respond
 
@@ -111,10 +111,11 @@ def _export(services: GatewayServices) -> Handler:
     """One JSON object a line, newest first; `?model=`."""
 
     async def respond(request: Request) -> Response:
-        await services.cache.entries(LOCAL, limit=1)  # a cache that is off is told by the status
+        owner = visitor_of(request.scope).principal
+        await services.cache.entries(owner, limit=1)  # a cache that is off is told by the status
 
         async def lines() -> AsyncGenerator[bytes, None]:
-            async with aclosing(services.cache.export(LOCAL, model=request.query_params.get("model", ""))) as found:
+            async with aclosing(services.cache.export(owner, model=request.query_params.get("model", ""))) as found:
                 async for one in found:
                     yield dumps(cached_json(one)) + b"\n"
 

@@ -50,7 +50,12 @@ def error_body(path: str, status: int, message: str) -> bytes:
 
 def plain_error(status: int, message: str, *, retry_after: float | None = None) -> Response:
     """An error that has no class of its own, in Ollama's shape."""
-    response = Response(error_body("", status, message), status, media_type=JSON)
+    return error_at("", status, message, retry_after=retry_after)
+
+
+def error_at(path: str, status: int, message: str, *, retry_after: float | None = None) -> Response:
+    """The same in the dialect of the path."""
+    response = Response(error_body(path, status, message), status, media_type=JSON)
     if retry_after is not None:
         response.headers["retry-after"] = str(max(1, math.ceil(retry_after)))
     return response

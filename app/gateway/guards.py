@@ -13,34 +13,49 @@ from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.config import Settings
 from app.core.ports import Clock
 from app.gateway import sign_in
-from app.gateway.credentials import COOKIE, Credentials, Guesses
-from app.gateway.error_responses import plain_error
+from app.gateway.credentials import COOKIE, Credentials, Guesses, Refused, read_seal, shown_in
+from app.gateway.error_responses import error_at, plain_error
 from app.gateway.origins import Authority, HostRules, OriginRules
 from app.gateway.paths import is_gateway_path
+from app.gateway.policies import Policy, policy_of, refusal
 from app.gateway.response_headers import Marks
+from app.services.access_keys import OWNER, STRANGER, AccessKeys, KeyScope, Visitor
 
-_OPEN = frozenset({"/healthz", "/readyz", sign_in.PATH, sign_in.OUT_PATH})  # answered without a token
+VISITOR_HEADER = b"x-loupe-visitor"  # who has come in, for the pages; what a client sends under that name is dropped
 _BODY_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 UPLOAD_BYTES = 21 << 20  # of a body for a page; Streamlit itself takes files of 20 MB (asgi)
 HEADS, HEAD_BYTES = 512, 4 << 10  # heads that have passed, and how large one of them may be to be remembered
 _PREFLIGHT = {
     "access-control-allow-methods": "GET, POST, DELETE, HEAD",
-    "access-control-allow-headers": "Authorization, Content-Type, Accept, X-Requested-With, X-Loupe-Cache, "
-    "X-Loupe-Host, X-Loupe-Priority, X-Request-Id, Traceparent, Tracestate",
+    "access-control-allow-headers": "Authorization, X-Api-Key, Anthropic-Version, Content-Type, Accept, "
+    "X-Requested-With, X-Loupe-Cache, X-Loupe-Host, X-Loupe-Priority, X-Request-Id, Traceparent, Tracestate",
     "access-control-max-age": "600",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class AccessRules:
-    """What the operator allows; `private` is the token of `instance.json`."""
+    """What the operator allows. `private` is the token of `instance.json`; `seal` signs the sessions of keys;
+    `loopback`: only this machine reaches us."""
 
     allowed_hosts: tuple[str, ...]
     origins: tuple[str, ...] = ()
     token: str | None = None
     private: str | None = None
+    keys: AccessKeys | None = None
+    seal: bytes = b""
+    loopback: bool = True
+
+
+def access_rules(settings: Settings, keys: AccessKeys, private: str | None = None) -> AccessRules:
+    """What the settings say. Raises `StoreError` where the data folder cannot be used. Blocks."""
+    token = settings.token.get_secret_value() if settings.token else None
+    return AccessRules(
+        settings.allowed_hosts, settings.origins, token, private, keys, read_seal(settings.data), settings.loopback
+    )
 
 
 class Guards:
@@ -50,7 +65,9 @@ class Guards:
         self._app = app
         self._hosts = HostRules(rules.allowed_hosts)
         self._origins = OriginRules(rules.origins)
-        self._credentials = Credentials(rules.token, rules.private, clock)
+        self._credentials = Credentials(
+            rules.token, rules.private, clock, rules.keys, seal=rules.seal, loopback=rules.loopback
+        )
         self._guesses = Guesses(clock)
         self._sign_in = sign_in.SignIn(self._credentials, self._guesses)
         self._inline = inline
@@ -117,24 +134,53 @@ class Guards:
         return _body_problem(scope, headers) if ours else _upload_problem(scope, headers)
 
     def _identify(self, scope: Scope) -> Response | None:
-        """Let in whoever shows the token or a session made from it; tell the others how to sign in."""
-        if not self._credentials.required:
-            scope.setdefault("state", {})["known"] = True
+        """Let in whoever shows the token, a key, or a session made from one; tell the others how to come in."""
+        visitor: Visitor | None = OWNER
+        if self._credentials.required:
+            try:
+                visitor = self._recognise(scope)
+            except _TooManyGuesses as error:
+                return error_at(scope["path"], 429, str(error), retry_after=error.wait)
+            except Refused as error:
+                return _unauthorized(scope, str(error))
+        state = scope.setdefault("state", {})
+        state["known"], state["visitor"] = visitor is not None, visitor or STRANGER
+        if visitor is None:
+            is_open = scope["type"] == "http" and policy_of(scope["method"], scope["path"]) is Policy.OPEN
+            return None if is_open else _ask_to_sign_in(scope)
+        if scope["type"] == "websocket":
+            kept = [pair for pair in scope["headers"] if pair[0] != VISITOR_HEADER]
+            scope["headers"] = [*kept, (VISITOR_HEADER, visitor.principal.encode())]
+        if visitor.scope is KeyScope.ADMIN:
             return None
-        headers, known = Headers(scope=scope), False
-        bearer = headers.get("authorization")
+        why = refusal(visitor, scope.get("method", ""), scope["path"])
+        return error_at(scope["path"], 403, why) if why else None
+
+    def _recognise(self, scope: Scope) -> Visitor | None:
+        """None where nothing is shown. Raises `Refused` and `_TooManyGuesses`."""
+        secret = shown_in(scope["headers"])
+        if secret is None:
+            return self._credentials.visitor_of_cookie(_cookie(Headers(scope=scope)))
+        if not self._credentials.may_be_guess(secret):
+            return self._credentials.visitor(secret)
         address = scope["client"][0] if scope.get("client") else ""
-        if bearer is not None:
-            if wait := self._guesses.wait(address):
-                return plain_error(429, "too many wrong tokens; try again later", retry_after=wait)
-            known = self._credentials.bearer_is_right(bearer)
-            self._guesses.right(address) if known else self._guesses.wrong(address)
-        else:
-            known = self._credentials.cookie_is_right(_cookie(headers))
-        scope.setdefault("state", {})["known"] = known
-        if known or (scope["type"] == "http" and scope["path"] in _OPEN):
-            return None
-        return _ask_to_sign_in(scope, headers)
+        if wait := self._guesses.wait(address):
+            raise _TooManyGuesses(wait)
+        try:
+            visitor = self._credentials.visitor(secret)
+        except Refused:
+            self._guesses.wrong(address)
+            raise
+        self._guesses.right(address)
+        return visitor
+
+
+class _TooManyGuesses(Exception):
+    """`wait` in seconds."""
+
+    def __init__(self, wait: float) -> None:
+        super().__init__("too many wrong tokens from your address; try again later")
+        self.wait = wait
 
 
 def _cors(origin: str) -> dict[str, str]:
@@ -184,13 +230,23 @@ def _cookie(headers: Headers) -> str:
     return ""
 
 
-def _ask_to_sign_in(scope: Scope, headers: Headers) -> Response:
-    wants_page = scope["type"] == "http" and "text/html" in headers.get("accept", "")
+_NOTHING_SHOWN = (
+    "a key is needed here: send it as `Authorization: Bearer KEY` or `x-api-key: KEY`; whoever runs this Loupe makes "
+    "one with: python -m app keys create NAME"
+)
+
+
+def _unauthorized(scope: Scope, why: str) -> Response:
+    response = error_at(scope["path"], 401, f"unauthorized: {why}")
+    response.headers["www-authenticate"] = "Bearer"
+    return response
+
+
+def _ask_to_sign_in(scope: Scope) -> Response:
+    wants_page = scope["type"] == "http" and "text/html" in Headers(scope=scope).get("accept", "")
     if not wants_page or scope["method"] != "GET":
-        response = plain_error(401, "unauthorized")
-        response.headers["www-authenticate"] = "Bearer"
-        return response
+        return _unauthorized(scope, _NOTHING_SHOWN)
     here = quote(scope["path"]) + ("?" + scope["query_string"].decode("latin-1") if scope["query_string"] else "")
-    if headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+    if Headers(scope=scope).get("sec-fetch-site") in ("cross-site", "same-site"):
         return sign_in.second_look(sign_in.safe_next(here))
     return RedirectResponse(f"{sign_in.PATH}?next={quote(here, safe='')}", 303)

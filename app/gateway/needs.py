@@ -15,19 +15,19 @@ from app.comparison.teaching import Teaching
 from app.config import Settings
 from app.core.errors import Draining
 from app.core.ports import Clock
+from app.services.access_keys import LOCAL, OWNER, AccessKeys, Visitor
 from app.services.aliases import Aliases
 from app.services.chat import ChatService
 from app.services.history_backups import HistoryBackups
 from app.services.host_admin import HostAdmin
 from app.services.host_pool import HostPool
 from app.services.jobs import Jobs
+from app.services.key_usage import KeyUsage
 from app.services.model_jobs import ModelJobs
 from app.services.overview import Overview
 from app.services.request_queue import RequestQueue
 from app.services.response_cache import ResponseCache
 from app.services.telemetry import Telemetry
-
-LOCAL = "local"  # the owner: everyone on keyless loopback, and whoever holds the token
 
 
 class GatewayServices(Protocol):
@@ -65,6 +65,10 @@ class GatewayServices(Protocol):
     def overview(self) -> Overview: ...
     @property
     def teaching(self) -> Teaching: ...
+    @property
+    def keys(self) -> AccessKeys: ...
+    @property
+    def key_usage(self) -> KeyUsage: ...
 
 
 class Lifecycle:
@@ -109,7 +113,16 @@ class Lifecycle:
             work.cancel()
 
 
+def visitor_of(scope: Scope) -> Visitor:
+    """Who asks, as the guards have found out."""
+    visitor: Visitor = scope.get("state", {}).get("visitor", OWNER)
+    return visitor
+
+
 def flow_of(scope: Scope) -> str:
-    """The unit of fairness: the owner at one address."""
+    """The unit of fairness: a key, wherever it is used, or the owner at one address."""
+    principal = visitor_of(scope).principal
+    if principal != LOCAL:
+        return principal
     client = scope.get("client")
     return f"{LOCAL}@{client[0] if client else 'unknown'}"

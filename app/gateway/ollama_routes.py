@@ -16,13 +16,15 @@ from app.core.hosts import RawAnswer
 from app.gateway.alias_rows import route_headers, shown_as, with_aliases, with_marks
 from app.gateway.bodies import read_body
 from app.gateway.error_responses import JSON
-from app.gateway.needs import LOCAL, GatewayServices, Lifecycle, flow_of
+from app.gateway.needs import GatewayServices, Lifecycle, flow_of, visitor_of
 from app.gateway.repeated import remember
 from app.gateway.request_names import name_of
 from app.gateway.streaming import WhileConnected, generation, native
 from app.gateway.unions import union
 from app.services.chat import Caller
+from app.services.key_errors import ModelNotForKey
 from app.services.telemetry import Trace
+from app.wire.answers import parse_object
 from app.wire.go_json import dumps
 from app.wire.model_names import names_cloud, parse_reference
 from app.wire.requests import decode
@@ -104,13 +106,13 @@ def check_model(asked: GenerationRequest, *, remote: bool) -> None:
 
 def caller_of(request: Request, services: GatewayServices) -> Caller:
     """Who asks, and what they want of cache and queue (X-Loupe-Cache, X-Loupe-Priority and X-Loupe-Patience)."""
-    flow = flow_of(request.scope)
+    principal, flow = visitor_of(request.scope).principal, flow_of(request.scope)
     return Caller(
-        principal=LOCAL, flow=flow,
+        principal=principal, flow=flow,
         priority=_choice(request, "x-loupe-priority", Priority, Priority.INTERACTIVE), patience=_patience(request),
         cache_mode=_choice(request, "x-loupe-cache", CacheMode, services.settings.cache_mode),
         cache_sampled=_asked_for(request, CacheMode.USE),
-        trace=services.telemetry.trace(principal=LOCAL, flow=flow, name=name_of(request.scope)),
+        trace=services.telemetry.trace(principal=principal, flow=flow, name=name_of(request.scope)),
     )  # fmt: skip
 
 
@@ -182,6 +184,7 @@ def _show(services: GatewayServices) -> Handler:
         raw = await body_of(request, services)
         body = decode("ShowRequest", raw)
         name = _text(body.get("model")) or _text(body.get("name"))
+        check_key(request, name)
         model, view = await shown_as(services, name)
         raw = raw if view is None else dumps({**body, "model": model, "name": model})
         async with services.pool.lease(model, view.host if view else "") as backend:
@@ -193,7 +196,7 @@ def _show(services: GatewayServices) -> Handler:
 
 def _read(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
-        return passed_on(await read(services, request.scope["path"]))
+        return passed_on(for_key(request, await read(services, request.scope["path"])))
 
     return respond
 
@@ -206,6 +209,22 @@ async def read(services: GatewayServices, path: str) -> RawAnswer:
         async with services.pool.lease() as backend:
             answer = await backend.forward("GET", path)
     return await with_aliases(answer, services) if path == "/api/tags" else answer
+
+
+def check_key(request: Request, model: str) -> None:
+    """Raises `ModelNotForKey` where the key may use other models only."""
+    if not visitor_of(request.scope).may_use(model):
+        raise ModelNotForKey(model)
+
+
+def for_key(request: Request, answer: RawAnswer) -> RawAnswer:
+    """The rows of the models that the key may use. Others are passed on byte for byte."""
+    visitor = visitor_of(request.scope)
+    rows = parse_object(answer.body).get("models") if visitor.models and answer.status == 200 else None
+    if not isinstance(rows, list):
+        return answer
+    seen: list[Json] = [row for row in rows if isinstance(row, dict) and visitor.may_use(_text(row.get("name")))]
+    return RawAnswer(answer.status, answer.content_type, dumps({"models": seen}))
 
 
 def _text(value: Json) -> str:

@@ -19,7 +19,7 @@ from app.connection_limits import WHOLE
 from app.core.generation import GenerationRequest
 from app.gateway.bodies import BodyTooSlow
 from app.gateway.error_responses import JSON, report_bug, respond_to
-from app.gateway.needs import LOCAL, GatewayServices, Lifecycle, flow_of
+from app.gateway.needs import GatewayServices, Lifecycle, flow_of, visitor_of
 from app.gateway.request_names import name_of
 from app.gateway.streaming import NDJSON
 from app.services.cached_answer import StoredAnswer
@@ -35,7 +35,7 @@ _LINES, _OBJECT = (b"content-type", NDJSON), (b"content-type", JSON.encode())
 _REMEMBER = "loupe.remember"
 
 Headers = tuple[tuple[bytes, bytes], ...]
-_Question = tuple[str, Headers, bytes]  # path, our own headers, body
+_Question = tuple[str, str, Headers, bytes]  # path, who asks, our own headers, body
 
 
 @dataclass(slots=True)
@@ -73,6 +73,7 @@ class RepeatedQuestions:
         self._repeats = Repeats(
             services.cache, services.pool, services.telemetry, services.clock, services.aliases.find
         )
+        self._usage = services.key_usage
         self._limit = min(BODY_LIMIT, services.settings.max_body)
         self._seconds = services.settings.body_seconds
         self._known: OrderedDict[_Question, _Known] = OrderedDict()
@@ -90,9 +91,10 @@ class RepeatedQuestions:
             except TimeoutError:
                 return await respond_to(BodyTooSlow(self._seconds), scope["path"])(scope, receive, send)
         if message["type"] == "http.request" and not message.get("more_body"):
-            question = (scope["path"], wants, message.get("body", b""))
+            question = (scope["path"], visitor_of(scope).principal, wants, message.get("body", b""))
             known = None if self._lifecycle.draining else self._known.get(question)
-            if known is not None and (answer := self._ready(question, known)) is not None:
+            answer = None if known is None else self._ready(question, known)
+            if known is not None and answer is not None and self._usage.may_enter(question[1], known.repeat.model):
                 return await self._answer(known, answer, scope, send)
             scope[_REMEMBER] = partial(self._remember, question)
         return await self._app(scope, _told_again(message, receive), send)
@@ -142,18 +144,18 @@ class RepeatedQuestions:
 
     def _remember(self, question: _Question, asked: GenerationRequest) -> None:
         self._forget(question)
-        if (repeat := self._repeats.learn(asked, LOCAL)) is not None:
+        if (repeat := self._repeats.learn(asked, question[1])) is not None:
             self._keep(question, _Known(repeat, asked.stream))
 
     def _keep(self, question: _Question, known: _Known) -> None:
         self._known[question] = known
-        self._bytes += len(question[2]) + known.size
+        self._bytes += len(question[3]) + known.size
         while self._bytes > KEPT_LIMIT:
             self._forget(next(iter(self._known)))
 
     def _forget(self, question: _Question) -> None:
         if (known := self._known.pop(question, None)) is not None:
-            self._bytes -= len(question[2]) + known.size
+            self._bytes -= len(question[3]) + known.size
 
 
 def remember(scope: Scope, asked: GenerationRequest) -> None:

@@ -1,4 +1,4 @@
-"""Signing in with the token, for browsers: a form, a cookie, and the way out.
+"""Signing in with the token or a key, for browsers: a form, a cookie, and the way out.
 
 The page stands alone: no script, no request to anywhere, readable in light and dark.
 """
@@ -18,6 +18,7 @@ from app.gateway.bodies import read_body
 from app.gateway.credentials import COOKIE, SESSION_SECONDS, Credentials, Guesses
 from app.gateway.error_responses import handle_loupe_error, plain_error
 from app.gateway.security_headers import OWN_PAGE_POLICY
+from app.services.access_keys import KeyScope
 
 PATH = "/loupe/sign-in"
 OUT_PATH = "/loupe/sign-out"
@@ -45,9 +46,9 @@ button {{ border: 0; background: var(--accent); color: var(--on); font-weight: 6
 </style></head><body><main>{content}</main></body></html>
 """
 _FORM = """<h1>Sign in to Loupe</h1>
-<p>This Loupe is protected by a token. It is the value of LOUPE_TOKEN where Loupe was started.</p>{problem}
+<p>This Loupe wants a key, or the token: the value of LOUPE_TOKEN where Loupe was started.</p>{problem}
 <form method="post" action="{path}"><input type="hidden" name="next" value="{next}">
-<label for="token">Token</label>
+<label for="token">Key or token</label>
 <input id="token" name="token" type="password" autocomplete="current-password" required autofocus>
 <button type="submit">Sign in</button></form>"""
 
@@ -105,19 +106,26 @@ class SignIn:
         address = request.client.host if request.client else ""
         fields = parse_qs((await read_body(request, _FORM_BYTES, _FORM_SECONDS)).decode("utf-8", "replace"))
         wanted = safe_next(fields.get("next", ["/"])[0])
-        if wait := self._guesses.wait(address):
+        given = fields.get("token", [""])[0].strip()
+        guess = self._credentials.may_be_guess(given.encode())
+        if guess and (wait := self._guesses.wait(address)):
             minutes = f"{max(1, round(wait / 60))} min"
             return _form(wanted, f"Too many wrong tokens from your address. Try again in {minutes}.", 429)
-        if not self._credentials.token_is_right(fields.get("token", [""])[0].strip()):
-            self._guesses.wrong(address)
+        visitor = self._credentials.signs_in(given)
+        if visitor is None:
+            if guess:
+                self._guesses.wrong(address)
             await asyncio.sleep(_WRONG_SECONDS)
-            return _form(wanted, "That is not the token.", 401)
-        self._guesses.right(address)
+            return _form(wanted, "That is neither the token nor a key that is in force.", 401)
+        if not visitor.scope.covers(KeyScope.INFER):
+            return _form(wanted, "This key may only read over HTTP; the pages want one of scope infer or admin.", 403)
+        if guess:
+            self._guesses.right(address)
         response = RedirectResponse(wanted, 303)
         secure = request.url.scheme == "https" or request.headers.get("origin", "").startswith("https://")
         response.set_cookie(
             COOKIE,
-            self._credentials.new_cookie(),
+            self._credentials.new_cookie(visitor),
             max_age=SESSION_SECONDS,
             httponly=True,
             samesite="strict",

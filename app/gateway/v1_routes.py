@@ -21,7 +21,17 @@ from app.core.hosts import RawAnswer
 from app.gateway.alias_rows import route_headers, shown_as, with_marks
 from app.gateway.error_responses import JSON, PLAIN_JSON, error_body
 from app.gateway.needs import GatewayServices, Lifecycle
-from app.gateway.ollama_routes import Handler, answer_headers, body_of, caller_of, check_model, read, route
+from app.gateway.ollama_routes import (
+    Handler,
+    answer_headers,
+    body_of,
+    caller_of,
+    check_key,
+    check_model,
+    for_key,
+    read,
+    route,
+)
 from app.gateway.streaming import Form, WhileConnected, generation
 from app.services.chat import Caller
 from app.wire import openai_answers
@@ -146,7 +156,7 @@ async def _thinks(services: GatewayServices, native: Mapping[str, Json]) -> bool
 
 def _models(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
-        answer = await read(services, "/api/tags")
+        answer = for_key(request, await read(services, "/api/tags"))
         if answer.status != 200:
             raise _refusal("", answer)
         return _response(openai_answers.models(parse_object(answer.body)))
@@ -157,6 +167,7 @@ def _models(services: GatewayServices) -> Handler:
 def _model(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
         name = str(request.path_params["name"])
+        check_key(request, name)
         if names_cloud(name) and not services.settings.remote_models:
             parse_reference(name, feature="remote model details are unavailable")
         model, view = await shown_as(services, name)

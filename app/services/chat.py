@@ -7,6 +7,7 @@ both come in by `ask`.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from functools import partial
 from itertools import count
 
 from app.core.errors import Cancelled, HostRefused, LoupeError
-from app.core.generation import CacheMode, Chunk, GenerationRequest, Priority
+from app.core.generation import CacheMode, Chunk, GenerationRequest, Priority, Usage
 from app.core.hosts import RawAnswer
 from app.core.ports import SystemClock
 from app.core.trace_context import HOST_HEADERS
@@ -23,6 +24,7 @@ from app.services.alias_route import AliasRoute
 from app.services.cached_answer import Origin, question_of
 from app.services.host_lease import Lease
 from app.services.host_pool import HostPool, ResolvedModel
+from app.services.key_usage import FREE_SEAT, KeyUsage, Seat
 from app.services.queueing.tickets import beginning, measures
 from app.services.repeats import key_of, made_at, moment
 from app.services.request_queue import Ask, RequestQueue, Ticket
@@ -61,11 +63,11 @@ class Caller:
 class ChatService:
     def __init__(
         self, cache: ResponseCache, queue: RequestQueue, pool: HostPool, telemetry: Telemetry, budget: RetryBudget,
-        route: AliasRoute | None = None,
+        route: AliasRoute | None = None, usage: KeyUsage | None = None,
     ) -> None:  # fmt: skip
         self._route = route
         self._cache, self._queue, self._pool = cache, queue, pool
-        self._telemetry, self._budget = telemetry, budget
+        self._telemetry, self._budget, self._usage = telemetry, budget, usage
         self._shared = SharedWorks()
 
     async def ask(self, request: GenerationRequest, caller: Caller) -> AsyncGenerator[Chunk, None]:
@@ -76,7 +78,7 @@ class ChatService:
         trace = caller.trace
         trace.principal, trace.flow = caller.principal, caller.flow
         trace.describe(request, words=self._telemetry.words)
-        with self._telemetry.recording(trace) as record, Writing(trace) as writing:
+        with self._telemetry.recording(trace) as record, Writing(trace) as writing, self._seat(caller, request.model):
             async with aclosing(await self._routed(request, caller)) as chunks:
                 async for chunk in chunks:
                     if chunk.text or chunk.thinking:
@@ -88,6 +90,10 @@ class ChatService:
                     yield chunk
                     writing.done()
 
+    def _seat(self, caller: Caller, model: str) -> Seat:
+        """Raises `ModelNotForKey` or `KeyLimitReached` for what the caller's key does not allow."""
+        return self._usage.enter(caller.principal, model) if self._usage is not None else FREE_SEAT
+
     async def forward(self, model: str, caller: Caller, path: str, body: bytes) -> RawAnswer:
         """Work that is no generation, such as embeddings, by the same queue and with the same failover: a host's answer
         as it came, error statuses included."""
@@ -95,7 +101,7 @@ class ChatService:
         trace.principal, trace.flow = caller.principal, caller.flow
         trace.model, trace.endpoint = model, path.rpartition("/")[2]
         trace.cache = CacheDecision("bypass", "not a generation")
-        with self._telemetry.recording(trace) as record:
+        with self._telemetry.recording(trace) as record, self._seat(caller, model):
             answer = await self._forward(model, body, caller, path)
             if answer.status >= 400:
                 record.status, record.error = HostRefused.code, error_text(answer.body) or f"status {answer.status}"
@@ -129,6 +135,8 @@ class ChatService:
                     lease = await self._next_lease(ticket, lease, caller.trace)
             lease.succeeded()
             ticket.finish()
+            if self._usage is not None and answer.status == 200:
+                self._usage.charge(caller.principal, _read_by(answer))
             return answer
 
     async def close(self) -> None:
@@ -324,6 +332,8 @@ class ChatService:
             raise
         finally:
             self._telemetry.metrics.upstream.inc(host, outcome)
+            if self._usage is not None:
+                self._usage.charge(ticket.ask.principal, _cost(usage, ticket, outcome))
             trace.add_span("host", began, trace.elapsed, host=host, attempt=attempt, outcome=outcome)
             if usage is not None and first is not None:
                 trace.add_host_spans(usage, began, first)
@@ -340,6 +350,23 @@ def _asks(caller: Caller, trace: Trace, model: str, request: GenerationRequest |
         from_page=caller.from_page, group=caller.group, host=caller.host, prefix=prefix,
         phase=lambda: trace.phase.name,
     )  # fmt: skip
+
+
+_READ = re.compile(rb'"prompt_eval_count":(\d{1,15})')
+
+
+def _read_by(answer: RawAnswer) -> int:
+    """The tokens that the host says it has read, which stand behind the vectors."""
+    found = _READ.search(answer.body[-200:])
+    return int(found[1]) if found else 0
+
+
+def _cost(usage: Usage | None, ticket: Ticket, outcome: str) -> int:
+    """Tokens of one attempt: as the host counts them, else what has come of the answer, and the prompt as the queue
+    estimates it. A host that failed before its first word costs nothing; a client that left then has had it read."""
+    if usage is not None:
+        return usage.prompt_tokens + usage.output_tokens
+    return ticket.prompt_tokens + ticket.tokens if ticket.tokens or outcome == "cancelled" else 0
 
 
 def _unloads(request: GenerationRequest) -> bool:

@@ -9,15 +9,18 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app import instance
+from app.services.access_keys import OWNER, KeyScope, Visitor
 from app.services.chat import Caller
 
 if TYPE_CHECKING:
     from app.bootstrap import Services
 
-LOCAL = "local"
+
+VISITOR_HEADER = "X-Loupe-Visitor"  # set by the guards on the page's websocket; a client cannot
 
 
 def services() -> Services:
@@ -30,9 +33,25 @@ def loop() -> asyncio.AbstractEventLoop:
     return services().loop
 
 
+def visitor() -> Visitor:
+    """Who has signed in on this page, and what they may do. A key that was revoked meanwhile ends the page here."""
+    told = st.context.headers.get(VISITOR_HEADER)
+    found = services().keys.visitor(told) if told else OWNER
+    if found is None:
+        st.error("Your key was revoked. Sign in with another one.")
+        st.link_button("Sign in", "/loupe/sign-in")
+        st.stop()
+    return found
+
+
+def administers() -> bool:
+    """Whether this page may change what is there: models, hosts, queue, keys."""
+    return visitor().scope is KeyScope.ADMIN
+
+
 def principal() -> str:
-    """Who owns this page's conversations. One token, one person: every page of the product is `local`."""
-    return LOCAL
+    """Who owns this page's conversations and cache entries: the owner, or a key."""
+    return visitor().principal
 
 
 def caller() -> Caller:

@@ -6,21 +6,20 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.ui import theme
+from app.ui import access, theme
 
 SCREENS = Path(__file__).with_name("screens")
 
 st.set_page_config(page_title="Loupe", page_icon=theme.ICON, layout="wide", initial_sidebar_state="auto")
 st.html(f"<style>{theme.stylesheet()}</style>")
 st.logo(theme.ICON, size="small")
-page = st.navigation(
-    [
-        st.Page(SCREENS / "chat.py", title="Chat", url_path="chat", default=True),
+screens = [st.Page(SCREENS / "chat.py", title="Chat", url_path="chat", default=True)]
+if access.administers():  # a page that is not listed here cannot be opened
+    screens += [
         st.Page(SCREENS / "compare.py", title="Compare", url_path="compare"),
         st.Page(SCREENS / "models.py", title="Models", url_path="models"),
         st.Page(SCREENS / "service.py", title="Service", url_path="service"),
         st.Page(SCREENS / "settings.py", title="Settings", url_path="settings"),
-    ],
-    position="top",
-)
+    ]
+page = st.navigation(screens, position="top")
 page.run()

@@ -42,13 +42,19 @@ from app.wire.openai_requests import (
 
 FINGERPRINT = "fp_ollama"
 _NO_WORDS = "something went wrong, please see the ollama server logs for details"
-_ERROR_TYPES = {400: "invalid_request_error", 404: "not_found_error"}
+_ERROR_TYPES = {
+    400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
+    429: "rate_limit_error",
+}  # fmt: skip
+_ERROR_CODES = {401: "invalid_api_key", 429: "rate_limit_exceeded"}
 
 
 def openai_error(status: int, message: str) -> bytes:
     """The body of an error, without a newline."""
     kind = _ERROR_TYPES.get(status, "api_error")
-    return dumps({"error": {"message": message or _NO_WORDS, "type": kind, "param": None, "code": None}})
+    return dumps(
+        {"error": {"message": message or _NO_WORDS, "type": kind, "param": None, "code": _ERROR_CODES.get(status)}}
+    )
 
 
 def tool_calls(said: Said) -> list[Json]:

@@ -162,7 +162,8 @@ async def _entered(guards: Guards, head: tuple[str, str, list[tuple[bytes, bytes
         "client": ("127.0.0.1", 1),
     }  # fmt: skip
     await guards(scope, receive, send)
-    return scope.get("state"), sent
+    state = {name: value for name, value in scope.get("state", {}).items() if name != "request_name"}
+    return state, sent  # each request has a name of its own
 
 
 @given(some.lists(HEADS, min_size=2, max_size=4), some.lists(some.integers(0, 3), max_size=12), some.booleans())

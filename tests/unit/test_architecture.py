@@ -31,7 +31,7 @@ LAW: dict[str, set[str]] = {
     "host_resolution": {"core", "config", "host_urls", "backends"},
     "connection_limits": set(),
     "log_setup": {"core", "config"},
-    "cli": {"core", "config", "instance", "comparison"},
+    "cli": {"core", "config", "instance", "comparison", "services"},
     "backends": {"core", "wire", "config"},
     "runtime": {"core", "wire", "models"},
     "services": {"core", "wire", "models"},
@@ -55,6 +55,7 @@ LAW: dict[str, set[str]] = {
 # Of a permitted package, these modules alone.
 ONLY = {
     ("cli", "comparison"): {"app.comparison.question_set", "app.comparison.report", "app.comparison.results"},
+    ("cli", "services"): {"app.services.access_keys", "app.services.key_usage"},
     ("runtime", "models"): {
         "app.models.gguf",
         "app.models.ggml",
