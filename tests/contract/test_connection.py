@@ -163,7 +163,10 @@ async def _entered(guards: Guards, head: tuple[str, str, list[tuple[bytes, bytes
     }  # fmt: skip
     await guards(scope, receive, send)
     state = {name: value for name, value in scope.get("state", {}).items() if name != "request_name"}
-    return state, sent  # each request has a name of its own
+    for message in sent:  # each request has a name of its own
+        if "headers" in message:
+            message["headers"] = [pair for pair in message["headers"] if pair[0] != b"x-request-id"]
+    return state, sent
 
 
 @given(some.lists(HEADS, min_size=2, max_size=4), some.lists(some.integers(0, 3), max_size=12), some.booleans())
