@@ -35,6 +35,8 @@ class Promise:
     controls: tuple[str, ...]
     prove: Prove
     untested: str = ""
+    browser: bool = False
+    """Whether it wants a Chromium."""
 
     @property
     def name(self) -> str:
@@ -107,14 +109,21 @@ _promises: dict[int, Promise] = {}
 
 
 def promise(
-    row: int, text: str, *, section: str, figure: str, controls: Sequence[str], untested: str = ""
+    row: int,
+    text: str,
+    *,
+    section: str,
+    figure: str,
+    controls: Sequence[str],
+    untested: str = "",
+    browser: bool = False,
 ) -> Callable[[Prove], Prove]:
     """Register a function as the proof of `row`. `untested` says what of the promise it does not try."""
 
     def register(prove: Prove) -> Prove:
         if row in _promises or not controls:
             raise ValueError(f"row {row} is registered already, or has no control")
-        _promises[row] = Promise(row, text, section, figure, tuple(controls), prove, untested)
+        _promises[row] = Promise(row, text, section, figure, tuple(controls), prove, untested, browser)
         return prove
 
     return register

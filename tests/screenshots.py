@@ -145,10 +145,10 @@ LOOKS: dict[str, dict[str, Callable[[Page], None]]] = {
 
 
 @contextmanager
-def served(scene: str) -> Iterator[str]:
+def served(scene: str, **environment: str) -> Iterator[str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.ui.serve_fakes", scene], cwd=ROOT, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **environment},
     )  # fmt: skip
     assert process.stdin and process.stdout
     try:

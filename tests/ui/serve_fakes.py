@@ -66,7 +66,8 @@ async def serve(scene: str, services: FakeServices) -> None:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", int(os.environ.get("SCENE_PORT", "0"))))
     listener.listen(64)
-    served = under_policy(application(services, lifecycle))
+    pages = application(services, lifecycle)
+    served = pages if os.environ.get("SCENE_POLICY") == "off" else under_policy(pages)
     server = uvicorn.Server(
         uvicorn.Config(served, log_level="warning", ws="websockets-sansio", timeout_graceful_shutdown=1)
     )
