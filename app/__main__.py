@@ -70,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     from app.cli_teach import add_options as add_teach_options
 
     add_teach_options(commands.add_parser("teach", help="a model's answers as training data for a smaller one"))
+    from app.cli_audit import add_command as add_audit
+
+    add_audit(commands)
     health = commands.add_parser("health", help="exit 0 if the running Loupe is healthy")
     health.add_argument("--ready", action="store_true", help="also want a model that can answer")
     health.set_defaults(command=_health)

@@ -143,11 +143,12 @@ def test_e2e(arguments: list[str]) -> int:
 
 @verb
 def check(arguments: list[str]) -> int:
-    """format, lint, types and the unit tests: what is quick"""
+    """format, lint, types, known-bad packages and the unit tests: what is quick"""
     return (
         python(["-m", "ruff", "format", "--check", "--quiet", *sources()])
         or lint([])
         or type_([])
+        or python(["-m", "app", "audit-deps"])
         or test_unit(arguments)
     )
 
