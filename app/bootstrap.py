@@ -18,6 +18,7 @@ import structlog
 
 from app.backends.chart_process import ChartProcess
 from app.backends.embedded import EmbeddedRuntime, EmbeddedSettings
+from app.backends.nvml import NvidiaGpus
 from app.backends.ollama_http import HostTimeouts, OllamaHttp
 from app.backends.otlp_http import OtlpHttp
 from app.backends.quantizer_process import QuantizerProcess
@@ -25,7 +26,6 @@ from app.backends.starter_process import StarterProcess
 from app.comparison.alias_choice import AliasChooser, KeptChoices
 from app.comparison.ballots import Ballots, questions_by_domain
 from app.comparison.comparisons import Comparisons, Needs
-from app.comparison.energy import EnergyMeter
 from app.comparison.host_bench import Way
 from app.comparison.pane_run import PaneAsker
 from app.comparison.pictures import Pictures
@@ -49,19 +49,24 @@ from app.services.access_keys import AccessKeys
 from app.services.alias_route import AliasRoute
 from app.services.aliases import Aliases
 from app.services.chat import Caller, ChatService
+from app.services.energy import EnergyMeter
 from app.services.generations import Generations
+from app.services.hardware import Hardware
+from app.services.hardware import figures as hardware_figures
 from app.services.history import History
 from app.services.history_backups import HistoryBackups
 from app.services.host_admin import HostAdmin
 from app.services.host_pool import HostPool
 from app.services.jobs import Jobs
 from app.services.key_usage import KeyUsage
+from app.services.machine_reading import MachineReader
 from app.services.model_jobs import ModelJobs, Workshop
 from app.services.overview import Overview
 from app.services.prompt_library import PromptLibrary
 from app.services.request_queue import QueueLimits, RequestQueue, SwapRule
 from app.services.response_cache import ResponseCache
 from app.services.retry_policy import RetryBudget
+from app.services.series_store import SeriesStore
 from app.services.span_export import SpanExport
 from app.services.starter_family import StarterFamily
 from app.services.telemetry import Telemetry, Trace
@@ -78,6 +83,8 @@ class Services:
     loaded: LoadedSettings  # the same settings, with where each comes from
     telemetry: Telemetry
     overview: Overview
+    hardware: Hardware
+    figures: SeriesStore
     cache: ResponseCache
     pool: HostPool
     hosts: HostAdmin
@@ -132,6 +139,7 @@ class Services:
         if self.export is not None:
             self.export.start()
         self.backups.start()
+        self.hardware.start()
         if self.embedded and self.settings.starter:
             self.starter.start()
         self.started = True
@@ -159,7 +167,10 @@ class Services:
         await self.runtime.stop()
         if self.export is not None:
             await self.export.stop()
-        await asyncio.gather(self.cache.close(), self.history.close(), self.key_usage.stop())
+        await self.hardware.close()
+        await asyncio.gather(
+            self.cache.close(), self.history.close(), self.key_usage.stop(), asyncio.to_thread(self.figures.close)
+        )
 
 
 def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings | None = None) -> Services:
@@ -178,8 +189,11 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
     key_usage = KeyUsage(keys, settings.data, clock)
     chat = ChatService(cache, queue, pool, telemetry, RetryBudget(clock), way, key_usage)
     pool.on_gone(cache.forget_digest)
-    _expose(telemetry, queue, pool)
     export = _export(settings, telemetry)
+    hardware = Hardware(MachineReader(settings.data, clock).read, NvidiaGpus().read, clock)
+    figures = SeriesStore(settings.data / "figures.db")
+    hardware.on_look(lambda state: figures.add(state.at, hardware_figures(state)))
+    _expose(telemetry, queue, pool, hardware)
     history = History(settings.history_url, clock)
     jobs = Jobs(clock)
 
@@ -211,6 +225,8 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
         settings=settings,
         loaded=loaded or LoadedSettings(settings, {}, ()),
         telemetry=telemetry,
+        hardware=hardware,
+        figures=figures,
         overview=Overview(cache, queue, pool, telemetry, clock),
         cache=cache,
         pool=pool,
@@ -299,7 +315,7 @@ def _timeouts(settings: Settings) -> HostTimeouts:
     )
 
 
-def _expose(telemetry: Telemetry, queue: RequestQueue, pool: HostPool) -> None:
+def _expose(telemetry: Telemetry, queue: RequestQueue, pool: HostPool, hardware: Hardware) -> None:
     """The gauges that belong to no single request."""
     metrics = telemetry.metrics
     metrics.gauge("queue_waiting", "Requests that wait for a slot.", lambda: queue.waiting)
@@ -308,4 +324,8 @@ def _expose(telemetry: Telemetry, queue: RequestQueue, pool: HostPool) -> None:
     metrics.gauges(
         "host_up", "1 if the model host answers.", "host",
         lambda: {status.address.name: float(status.state in ANSWERING) for status in pool.statuses()},
+    )  # fmt: skip
+    metrics.gauges(
+        "hardware", "Processor, memory, disk, network and GPUs of this machine: shares 0 to 1, bytes, W, °C.", "series",
+        lambda: hardware_figures(hardware.state),
     )  # fmt: skip

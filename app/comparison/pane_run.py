@@ -8,13 +8,13 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
-from app.comparison.energy import NO_COUNTER, EnergyMeter, drawn
 from app.comparison.rounds import PaneAnswer
 from app.core.conversations import Answer, MessageState
 from app.core.errors import LoupeError
 from app.core.generation import Chunk, GenerationRequest
 from app.core.hosts import HostSeats, HostStatus
 from app.services.chat import Caller
+from app.services.energy import NO_COUNTER, EnergyMeter, drawn
 from app.services.host_pool import PooledLoad
 from app.services.telemetry import Trace
 from app.services.watched_host import canonical

@@ -15,6 +15,7 @@ from app.gateway.alias_routes import alias_routes
 from app.gateway.cache_routes import cache_routes
 from app.gateway.compare_routes import compare_routes
 from app.gateway.error_responses import BugBoundary, handle_http_error, handle_loupe_error
+from app.gateway.hardware_routes import hardware_routes
 from app.gateway.history_routes import history_routes
 from app.gateway.host_routes import host_routes
 from app.gateway.jobs_routes import jobs_routes
@@ -47,6 +48,7 @@ def create_routes(services: GatewayServices, lifecycle: Lifecycle | None = None)
         *jobs_routes(services, lifecycle),
         *compare_routes(services, lifecycle),
         *service_routes(services, lifecycle),
+        *hardware_routes(services, lifecycle),
         *host_routes(services),
         *alias_routes(services),
         *cache_routes(services),

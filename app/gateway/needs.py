@@ -18,6 +18,7 @@ from app.core.ports import Clock
 from app.services.access_keys import LOCAL, OWNER, AccessKeys, Visitor
 from app.services.aliases import Aliases
 from app.services.chat import ChatService
+from app.services.hardware import Hardware
 from app.services.history_backups import HistoryBackups
 from app.services.host_admin import HostAdmin
 from app.services.host_pool import HostPool
@@ -27,6 +28,7 @@ from app.services.model_jobs import ModelJobs
 from app.services.overview import Overview
 from app.services.request_queue import RequestQueue
 from app.services.response_cache import ResponseCache
+from app.services.series_store import SeriesStore
 from app.services.telemetry import Telemetry
 
 
@@ -61,6 +63,10 @@ class GatewayServices(Protocol):
     def backups(self) -> HistoryBackups: ...
     @property
     def telemetry(self) -> Telemetry: ...
+    @property
+    def hardware(self) -> Hardware: ...
+    @property
+    def figures(self) -> SeriesStore: ...
     @property
     def overview(self) -> Overview: ...
     @property

@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 
 from app.backends.chart_process import ChartProcess
 from app.comparison.ballots import Ballots, questions_by_domain
-from app.comparison.energy import EnergyMeter
 from app.comparison.pane_run import PaneAsker
 from app.comparison.round_store import RoundStore
 from app.comparison.side_by_side import SideBySide
@@ -35,6 +34,7 @@ from app.core.ports import SystemClock
 from app.models.catalog import CatalogFamily, CatalogVariant, CatalogView
 from app.services.alias_targets import AliasView
 from app.services.chat import Caller
+from app.services.energy import EnergyMeter
 from app.services.generations import Generations
 from app.services.history import History
 from app.services.history_backups import HistoryBackups

@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import pytest
 
-from app.comparison.energy import EnergyMeter
 from app.comparison.live_round import RoundView
 from app.comparison.pane_run import PaneAsker
 from app.comparison.round_store import RoundNotFound, RoundStore
@@ -21,6 +20,7 @@ from app.core.errors import BadRequest, Draining, GenerationFailed, QueueFull
 from app.core.generation import CacheMode, Chunk, GenerationRequest, Priority, Usage
 from app.core.hosts import HostAddress, HostState, HostStatus
 from app.services.chat import Caller
+from app.services.energy import EnergyMeter
 from app.services.history import History
 from app.services.host_pool import PooledLoad
 from app.services.host_room import Beside

@@ -29,6 +29,13 @@ class EnergyMeter:
         except (OSError, ValueError, RuntimeError):
             return None
 
+    def processor(self) -> float | None:
+        """Joules of the processor's packages so far; None where they are not told."""
+        try:
+            return sum(counter() for counter in self._processor) if self._processor else None
+        except (OSError, ValueError):
+            return None
+
     def total(self) -> float | None:
         """Joules of all counters together so far; None where there is none."""
         read = self.read()
@@ -36,7 +43,11 @@ class EnergyMeter:
 
     @cached_property
     def _counters(self) -> tuple[Counter, ...]:
-        return (*self._packages(), *_gpus())
+        return (*self._processor, *_gpus())
+
+    @cached_property
+    def _processor(self) -> tuple[Counter, ...]:
+        return tuple(self._packages())
 
     def _packages(self) -> list[Counter]:
         """`intel-rapl:N` are the packages (AMD's too); what stands below one is part of it. Most systems let root

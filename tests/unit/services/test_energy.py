@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.comparison.energy import EnergyMeter, drawn
+from app.services.energy import EnergyMeter, drawn
 
 
 def zone(folder: Path, name: str, text: str) -> Path:

@@ -1,0 +1,93 @@
+"""What this machine does: now, as a feed, and over time."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute
+
+from app.core.errors import BadRequest
+from app.core.generation import Json
+from app.gateway.event_feed import EventFeed
+from app.gateway.needs import GatewayServices, Lifecycle
+from app.gateway.ollama_routes import route
+from app.gateway.ops_routes import Handler
+
+DEFAULT_SECONDS = 900.0
+_FRESH = {"cache-control": "no-store"}
+
+
+def hardware_routes(services: GatewayServices, lifecycle: Lifecycle) -> list[BaseRoute]:
+    return [
+        route("/loupe/hardware", _look(services), "GET"),
+        route("/loupe/hardware/events", _events(services, lifecycle), "GET"),
+        route("/loupe/hardware/history", _history(services), "GET"),
+    ]
+
+
+def _look(services: GatewayServices) -> Handler:
+    async def respond(request: Request) -> Response:
+        return JSONResponse(plain(services.hardware.state), headers=_FRESH)
+
+    return respond
+
+
+def _events(services: GatewayServices, lifecycle: Lifecycle) -> Callable[[Request], Awaitable[EventFeed]]:
+    """Each look as a server-sent event named `hardware`."""
+
+    async def looks() -> AsyncGenerator[Sequence[Json], None]:
+        async for state in services.hardware.watch():
+            yield [plain(state)]
+
+    async def respond(request: Request) -> EventFeed:
+        lifecycle.admit()
+        return EventFeed("hardware", looks(), lifecycle, patience=services.settings.stall_seconds)
+
+    return respond
+
+
+def _history(services: GatewayServices) -> Handler:
+    """`?seconds=900` back from now: series by name, each as [mean, largest] or null at each of `at`."""
+
+    async def respond(request: Request) -> Response:
+        until = services.clock.now() + 1
+        back = _seconds(request.query_params.get("seconds"))
+        step, intervals = await asyncio.to_thread(services.figures.read, until - back, until)
+        names = sorted({name for interval in intervals for name in interval.figures})
+        return JSONResponse(
+            {
+                "step": step,
+                "at": [interval.at for interval in intervals],
+                "series": {name: [interval.figures.get(name) for interval in intervals] for name in names},
+            },
+            headers=_FRESH,
+        )
+
+    return respond
+
+
+def _seconds(given: str | None) -> float:
+    try:
+        seconds = DEFAULT_SECONDS if given is None else float(given)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= 366 * 86_400:
+        raise BadRequest("seconds: give how far back to look, such as 900")
+    return seconds
+
+
+def plain(value: Any) -> Json:
+    """A value of `core.hardware` in JSON's types."""
+    if is_dataclass(value):
+        return {one.name: plain(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, tuple):
+        return [plain(one) for one in value]
+    return value  # type: ignore[no-any-return]

@@ -1,0 +1,79 @@
+"""What the machine does, over HTTP: now, as a feed, over time, and for Prometheus; with GPUs that a library stands in
+for below the real binding, and one of them lost under way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pynvml
+import pytest
+
+from proving.stand import loupe
+from tests.fake_nvml import FakeGpu, FakeLibrary, installed
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
+NOBODY = ["http://127.0.0.1:9"]
+
+
+async def events(client: httpx.AsyncClient) -> AsyncIterator[dict[str, Any]]:
+    async with client.stream("GET", "/loupe/hardware/events") as feed:
+        assert feed.headers["content-type"].startswith("text/event-stream")
+        async for line in feed.aiter_lines():
+            if line.startswith("data: "):
+                yield json.loads(line.removeprefix("data: "))
+
+
+async def test_the_machine_and_its_gpus_are_told_now_as_they_change_and_over_time(tmp_path: Path) -> None:
+    library = FakeLibrary(FakeGpu(), FakeGpu(uuid=b"GPU-1111", busy=7))
+    with installed(library):
+        async with loupe(tmp_path, NOBODY) as product, httpx.AsyncClient(base_url=product.url, timeout=20) as client:
+            lost = False
+            async for told in events(client):
+                gpus = told["gpus"]["devices"]
+                if not lost and len(gpus) == 2 and told["number"] >= 2:
+                    assert [gpu["utilisation"] for gpu in gpus] == [0.4, 0.07]
+                    assert told["machine"]["memory_total"] == psutil.virtual_memory().total
+                    library.gpus[1].errors["*"] = pynvml.NVML_ERROR_GPU_IS_LOST
+                    lost = True
+                elif lost and gpus[1]["lost"]:
+                    assert gpus[0]["power"] == 180.5 and gpus[1]["power"] is None
+                    break
+            history = (await client.get("/loupe/hardware/history", params={"seconds": 600})).json()
+            now = (await client.get("/loupe/hardware")).json()
+            metrics = (await client.get("/metrics")).text
+    assert history["step"] == 1 and len(history["at"]) == len(history["series"]["cpu"])
+    assert [0.4, 0.4] in history["series"]["gpu0.utilisation"]
+    assert now["gpus"]["driver"] == "570.86" and now["at"] > 1.7e9
+    assert 'loupe_hardware{series="gpu0.temperature"} 61.0' in metrics
+    assert 'series="gpu1.temperature"' not in metrics  # unknown is no zero
+
+
+@pytest.mark.parametrize("seconds", ["-1", "0", "soon", "nan", "1e99"])
+async def test_a_time_that_is_none_is_refused(tmp_path: Path, seconds: str) -> None:
+    async with loupe(tmp_path, NOBODY) as product, httpx.AsyncClient(base_url=product.url, timeout=20) as client:
+        answer = await client.get("/loupe/hardware/history", params={"seconds": seconds})
+    assert answer.status_code == 400 and "give how far back" in answer.json()["error"]
+
+
+async def test_a_library_that_hangs_holds_up_neither_answers_nor_the_end(tmp_path: Path) -> None:
+    library = FakeLibrary(FakeGpu())
+    library.running.clear()
+    try:
+        with installed(library):
+            async with (
+                loupe(tmp_path, NOBODY) as product,
+                httpx.AsyncClient(base_url=product.url, timeout=20) as client,
+                asyncio.timeout(40),
+            ):
+                async for told in events(client):
+                    if "has not answered" in told["gpus"]["why"]:
+                        break
+                assert (await client.get("/healthz")).status_code == 200
+    finally:
+        library.running.set()
