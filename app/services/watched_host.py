@@ -28,6 +28,7 @@ from app.core.errors import (
 )
 from app.core.hosts import HostSeats, HostState, HostStatus, LoadedModel, ModelInfo
 from app.core.ports import Backend, Clock
+from app.services.asked_together import AskedTogether
 from app.services.breaker import Breaker
 from app.services.host_room import HostRoom
 from app.services.host_versions import version_warnings
@@ -85,7 +86,7 @@ class WatchedHost:
         self.listed_at = float("-inf")
         """When it told what it has (monotonic)."""
         self._wake = asyncio.Event()
-        self._listing = asyncio.Lock()
+        self._listing, self._listing_loaded = AskedTogether(self._ask_for_models), AskedTogether(self._ask_for_loaded)
         self._lister: asyncio.Task[None] | None = None
 
     @property
@@ -190,25 +191,28 @@ class WatchedHost:
 
     async def refresh(self, *, oldest: float = 0.0) -> None:
         """Ask for the lists of models, unless the last answer is younger than `oldest` seconds."""
-        async with self._listing:
-            if self.list_age < oldest:
-                return
-            before = self.digests
-            self.models = {canonical(model.name): model for model in await self.backend.models()}
-            self.listed_at = self._clock.monotonic()
-            if gone := before - self.digests:
-                self.lost(gone)
+        await self._listing(unless=lambda: self.list_age < oldest)
+
+    async def _ask_for_models(self) -> None:
+        before = self.digests
+        self.models = {canonical(model.name): model for model in await self.backend.models()}
+        self.listed_at = self._clock.monotonic()
+        if gone := before - self.digests:
+            self.lost(gone)
         self._changed()
 
     async def refresh_loaded(self) -> None:
         """Ask what is loaded. Ollama holds this answer back while it loads a model: then what was known stays."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CHECK_TIMEOUT):
-                asked = self._clock.monotonic()
-                self.loaded = {canonical(model.name): model for model in await self.backend.loaded()}
-                self.warm = set(self.loaded)
-                self.loaded_at = asked
-                self.room.see(self.loaded, self._clock.now())
+                await self._listing_loaded()
+
+    async def _ask_for_loaded(self) -> None:
+        asked = self._clock.monotonic()
+        self.loaded = {canonical(model.name): model for model in await self.backend.loaded()}
+        self.warm = set(self.loaded)
+        self.loaded_at = asked
+        self.room.see(self.loaded, self._clock.now())
 
     async def watch(self) -> None:
         """Check for ever: every 5 s, each second while away."""
