@@ -57,6 +57,7 @@ ONLY = {
     ("cli", "services"): {"app.services.host_versions"},
     ("cli", "comparison"): {"app.comparison.question_set", "app.comparison.report", "app.comparison.results"},
     ("cli", "services"): {"app.services.access_keys", "app.services.key_usage"},
+    ("cli", "services"): {"app.services.host_versions"},
     ("runtime", "models"): {
         "app.models.gguf",
         "app.models.ggml",
