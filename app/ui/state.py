@@ -72,7 +72,8 @@ class ServiceState:
 
 @dataclass(slots=True)
 class SettingsState:
-    """`confirming` says what a dialog asks about: ("restore", a backup)."""
+    """`confirming` says what a dialog is about: ("restore", a backup), ("alias", its name or "" for a new one),
+    ("unalias", its name), ("revoke", the id of a key)."""
 
     confirming: tuple[str, str] | None = None
     notices: dict[str, Notice] = field(default_factory=dict)  # a place on the page → what went wrong there

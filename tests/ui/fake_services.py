@@ -32,7 +32,9 @@ from app.core.hosts import HostAddress, HostSeats, HostState, HostStatus, Loaded
 from app.core.making import STARTER_PROVENANCE
 from app.core.ports import SystemClock
 from app.models.catalog import CatalogFamily, CatalogVariant, CatalogView
-from app.services.alias_targets import AliasView
+from app.services.alias_targets import AliasView, Stop
+from app.services.alias_targets import Step as AliasStep
+from app.services.alias_values import Alias
 from app.services.chat import Caller
 from app.services.energy import EnergyMeter
 from app.services.generations import Generations
@@ -176,6 +178,45 @@ class FakeHosts:
         self.calls.append(call)
 
 
+class FakeAliases:
+    """Kept in a table; each leads to its first target, unless `problem` says why not. `refusal` is raised first."""
+
+    def __init__(self) -> None:
+        self.table: dict[str, Alias] = {}
+        self.shown: tuple[AliasView, ...] = ()  # beside those of the table
+        self.problem, self.anyway = "", False
+        self.refusal: LoupeError | None = None
+        self.targets = self
+
+    def all(self) -> tuple[Alias, ...]:
+        return tuple(self.table.values())
+
+    def find(self, name: str) -> Alias | None:
+        return self.table.get(name)
+
+    async def views(self) -> tuple[AliasView, ...]:
+        return (*self.shown, *[await self.view(alias) for alias in self.all()])
+
+    async def view(self, alias: Alias) -> AliasView:
+        stops = [Stop(target, target.name, target.host, alias.defaults) for target in alias.targets]
+        steps = tuple(
+            AliasStep(stop.target, ((stop, self.problem if number == 0 else ""),)) for number, stop in enumerate(stops)
+        )
+        first = stops[1:] if self.problem else stops
+        return AliasView(alias, steps, first[0].model if first else "", first[0].host if first else "")
+
+    async def put(self, alias: Alias, *, anyway: bool = False) -> Alias:
+        if self.refusal is not None:
+            raise self.refusal
+        self.table[alias.name], self.anyway = alias, anyway
+        return alias
+
+    async def remove(self, name: str) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        del self.table[name]
+
+
 class FakeQueue:
     """What waits is a list of views; `calls` says what was asked."""
 
@@ -207,16 +248,6 @@ class FakeQueue:
         if self.refusal is not None:
             raise self.refusal
         self.calls.append(call)
-
-
-class FakeAliases:
-    """What the pages see of aliases: the views that a test puts in."""
-
-    def __init__(self) -> None:
-        self.shown: tuple[AliasView, ...] = ()
-
-    async def views(self) -> tuple[AliasView, ...]:
-        return self.shown
 
 
 class FakeModelJobs:

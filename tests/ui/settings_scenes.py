@@ -8,6 +8,7 @@ from pathlib import Path
 
 from app.config_report import load_settings
 from app.core.hosts import HostAddress, HostState, HostStatus
+from app.services.alias_values import read_alias
 from app.ui import who
 from tests.ui.fake_services import EMBEDDED, FakeServices
 
@@ -52,6 +53,20 @@ def settings_hosts(services: FakeServices) -> str:
     return "/settings?view=Hosts"
 
 
+def settings_aliases(services: FakeServices) -> str:
+    services.aliases.problem = "no host has it"
+    services.run(services.aliases.put(read_alias("coder", {
+        "targets": ["best=qwen2.5-coder:7b", "qwen2.5-coder:3b@laptop"], "options": {"num_ctx": 16384},
+        "guard": "refuse", "note": "for the editor",
+    })))  # fmt: skip
+    services.run(services.aliases.put(read_alias("small", {"targets": ["best=gone", "smollm2:135m-instruct-q4_K_M"]})))
+    return "/settings?view=Aliases"
+
+
+def settings_aliases_empty(services: FakeServices) -> str:
+    return "/settings?view=Aliases"
+
+
 def settings_backups(services: FakeServices) -> str:
     services.ask("What is the capital of France?")
     services.run(services.backups.make())
@@ -74,7 +89,8 @@ def settings_member(services: FakeServices) -> str:
 SETTINGS_SCENES: dict[str, Callable[[FakeServices], str]] = {
     scene.__name__: scene
     for scene in (
-        settings, settings_set, settings_broken, settings_hosts, settings_backups, settings_backups_empty,
+        settings, settings_set, settings_broken, settings_aliases, settings_aliases_empty, settings_hosts,
+        settings_backups, settings_backups_empty,
         settings_member,
     )
 }  # fmt: skip

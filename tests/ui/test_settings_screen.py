@@ -102,6 +102,57 @@ def test_a_host_is_drained_used_again_and_removed(services: FakeServices, open_s
     assert "Away is being removed." in text_of(calm(page))
 
 
+def test_an_alias_is_made_switched_and_removed(services: FakeServices, open_screen: Open) -> None:
+    page = calm(open_screen("settings", view="Aliases"))
+    assert "There is no alias yet." in text_of(page)
+    page.button(key="alias-new").click().run()
+    page.text_input(key="alias-name").set_value("coder")
+    page.text_area(key="alias-targets").set_value("best=qwen3:4b\nqwen3:1b@bench\n")
+    page.text_area(key="alias-options").set_value('num_ctx = 16384\nstop=["END"]')
+    page.selectbox(key="alias-guard").set_value("refuse")
+    page.button(key="alias-save").click().run()
+    made = services.aliases.table["coder"]
+    assert [target.text for target in made.targets] == ["best=qwen3:4b", "qwen3:1b@bench"]
+    assert made.defaults.options == {"num_ctx": 16384, "stop": ["END"]} and str(made.guard) == "refuse"
+    told = text_of(calm(page))
+    assert "→ qwen3:4b" in told and "best=qwen3:4b, else qwen3:1b@bench" in told and not page.get("dialog")
+    page.button(key="alias-change-coder").click().run()
+    assert page.text_area(key="alias-options").value == 'num_ctx=16384\nstop=["END"]'
+    page.text_area(key="alias-targets").set_value("llama3.2:3b")
+    page.button(key="alias-save").click().run()
+    assert "→ llama3.2:3b" in text_of(calm(page))
+    page.button(key="alias-remove-coder").click().run()
+    assert "no such model" in text_of(calm(page))
+    page.button(key="confirm-go").click().run()
+    assert services.aliases.table == {} and not calm(page).get("dialog")
+
+
+def test_an_alias_that_cannot_be_kept_says_why_and_keeps_the_form(services: FakeServices, open_screen: Open) -> None:
+    page = calm(open_screen("settings", view="Aliases"))
+    page.button(key="alias-new").click().run()
+    page.text_input(key="alias-name").set_value("coder")
+    page.text_area(key="alias-targets").set_value("gone")
+    page.text_area(key="alias-options").set_value("num_ctx")
+    page.button(key="alias-save").click().run()
+    assert "is no option; write one a line" in text_of(calm(page))
+    page.text_area(key="alias-options").set_value("")
+    services.aliases.refusal = BadRequest("no host has 'gone'")
+    page.button(key="alias-save").click().run()
+    assert "No host has 'gone'." in text_of(calm(page)) and page.get("dialog")
+    services.aliases.refusal = None
+    page.checkbox(key="alias-anyway").check()
+    page.button(key="alias-save").click().run()
+    assert services.aliases.anyway and "coder" in services.aliases.table
+
+
+def test_an_alias_whose_first_choice_cannot_answer_says_which_one_does(
+    services: FakeServices, open_screen: Open
+) -> None:
+    settings_scenes.settings_aliases(services)
+    told = text_of(calm(open_screen("settings", view="Aliases")))
+    assert "→ qwen2.5-coder:3b on laptop" in told and "no host has it." in told
+
+
 def test_a_backup_is_made_fetched_and_brought_back_after_saying_what_it_adds(
     services: FakeServices, open_screen: Open
 ) -> None:

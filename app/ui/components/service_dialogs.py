@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from html import escape
 
-import streamlit as st
-
-from app.ui import notices, service_actions
+from app.ui import service_actions
 from app.ui import view_models as vm
+from app.ui.components import confirming
 from app.ui.state import service_state
 
 
@@ -29,18 +27,4 @@ def show() -> None:
         whose = "Its cached answers are" if name else "All cached answers are"
         lines = [f"{whose} deleted for good. The next time, the model answers anew. Chats keep what they show."]
         work = lambda: service_actions.delete_answers(name)  # noqa: E731
-    st.dialog(title, width=480, on_dismiss=service_actions.close_dialog)(_confirm)(lines, verb, work)
-
-
-def _confirm(lines: list[str], verb: str, work: Callable[[], bool]) -> None:
-    st.html("".join(f'<p class="lp-told">{escape(line)}</p>' for line in lines))
-    problem = st.container()
-    with st.container(key="dialog-foot", horizontal=True, gap="xsmall"):
-        if st.button(verb, type="primary", key="confirm-go") and work():
-            service_actions.close_dialog()
-            st.rerun()
-        if st.button("Cancel", key="confirm-cancel"):
-            service_actions.close_dialog()
-            st.rerun()
-    with problem:
-        notices.show_at("dialog", service_state().notices)
+    confirming.show(title, lines, verb, work, service_actions.close_dialog, service_state().notices)
