@@ -125,6 +125,28 @@ def open_side_questions(page: Page) -> None:
     page.locator(".st-key-side-question-panel button").first.wait_for()
 
 
+def make_key(page: Page) -> None:
+    page.get_by_role("button", name="Make a key").click()
+    page.get_by_label("Name").fill("ci")
+    page.get_by_role("button", name="Make it").click()
+    page.locator(".lp-fresh").wait_for()
+
+
+def open_key(page: Page) -> None:
+    page.get_by_role("button", name="Make a key").click()
+    page.get_by_label("Name").wait_for()
+
+
+def open_alias(page: Page) -> None:
+    page.get_by_role("button", name="Change…").first.click()
+    page.get_by_label("Points at").wait_for()
+
+
+def open_who(page: Page) -> None:
+    page.locator(".st-key-who button").click()
+    page.locator(".lp-who").wait_for()
+
+
 # Further looks at a scene, after something was clicked.
 LOOKS: dict[str, dict[str, Callable[[Page], None]]] = {
     "chat": {
@@ -138,6 +160,8 @@ LOOKS: dict[str, dict[str, Callable[[Page], None]]] = {
     "models_refused": {"make": open_make},
     "side": {"differences": show_differences},
     "side_teacher": {"differences": show_differences},
+    "settings_keys": {"form": open_key, "fresh": make_key, "who": open_who},
+    "settings_aliases": {"form": open_alias},
     "side_list": {
         "parameters": open_side_parameters, "chats": open_side_chats, "questions": open_side_questions,
     },

@@ -33,8 +33,8 @@ def way(view: AliasView) -> str:
 
 def troubles(view: AliasView) -> tuple[str, ...]:
     """Why a target does not answer, one sentence each, and that it hides a model."""
-    told = [vm.sentence(f"{stop.text}: {problem}") for step in view.steps for stop, problem in step.stops if problem]
-    told += [vm.sentence(f"{step.target.text}: {step.problem}") for step in view.steps if step.problem]
+    told = [f"{stop.text}: {vm.sentence(problem)}" for step in view.steps for stop, problem in step.stops if problem]
+    told += [f"{step.target.text}: {vm.sentence(step.problem)}" for step in view.steps if step.problem]
     return (*told, *(["A host has a model of this name too; the alias goes before it."] if view.shadowed else []))
 
 

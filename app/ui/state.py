@@ -73,9 +73,10 @@ class ServiceState:
 @dataclass(slots=True)
 class SettingsState:
     """`confirming` says what a dialog is about: ("restore", a backup), ("alias", its name or "" for a new one),
-    ("unalias", its name), ("revoke", the id of a key)."""
+    ("unalias", its name), ("key", "") for a new one, ("revoke", the id of a key)."""
 
     confirming: tuple[str, str] | None = None
+    secret: tuple[str, str] | None = None  # (name, key) of one that was made just now
     notices: dict[str, Notice] = field(default_factory=dict)  # a place on the page → what went wrong there
 
 

@@ -5,22 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.core.errors import NotAllowed
+from app.services.access_keys import LOCAL, KeyScope
 from app.ui import access
 
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """`how` says by what they are known, `signed_in` that they can sign out."""
+    """`how` says by what they are known, `signed_in` that they can sign out, `overview` that they may see what is
+    everybody's."""
 
     name: str
     how: str
     admin: bool
     signed_in: bool
+    overview: bool = True
 
 
 def visits() -> Who:
-    if access.services().settings.token is not None:
-        return Who("Owner", "Signed in with the token of this Loupe.", admin=True, signed_in=True)
+    visitor, services = access.visitor(), access.services()
+    if visitor.principal != LOCAL:
+        admin = visitor.scope is KeyScope.ADMIN
+        how = f"Signed in with a key of scope {visitor.scope}."
+        return Who(visitor.name, how, admin, signed_in=True, overview=not visitor.models)
+    if services.settings.token is not None or services.keys.made:
+        return Who("Owner", "Signed in as the owner of this Loupe.", admin=True, signed_in=True)
     return Who("Local user", "Nobody has to sign in here: whoever reaches the port is the owner.", True, False)
 
 

@@ -32,6 +32,7 @@ from app.core.hosts import HostAddress, HostSeats, HostState, HostStatus, Loaded
 from app.core.making import STARTER_PROVENANCE
 from app.core.ports import SystemClock
 from app.models.catalog import CatalogFamily, CatalogVariant, CatalogView
+from app.services.access_keys import AccessKeys
 from app.services.alias_targets import AliasView, Stop
 from app.services.alias_targets import Step as AliasStep
 from app.services.alias_values import Alias
@@ -43,6 +44,7 @@ from app.services.history_backups import HistoryBackups
 from app.services.host_pool import PooledLoad
 from app.services.host_room import Beside
 from app.services.jobs import JobHandle, Jobs, JobView
+from app.services.key_usage import KeyUsage
 from app.services.model_jobs import MakeOffer, Removal
 from app.services.overview import Overview
 from app.services.prompt_library import PromptLibrary
@@ -368,6 +370,8 @@ class FakeServices:
         self.queue = FakeQueue()
         self.pool = FakePool()
         self.hosts = FakeHosts()
+        self.keys = AccessKeys(folder, SystemClock())
+        self.key_usage = KeyUsage(self.keys, folder, SystemClock())
         self.cache = ResponseCache(folder / "cache", 64 * MIB, SystemClock())
         self.telemetry = Telemetry(SystemClock())
         self.overview = Overview(self.cache, self.queue, self.pool, self.telemetry, SystemClock())  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from app.config_report import load_settings
 from app.core.hosts import HostAddress, HostState, HostStatus
+from app.services.access_keys import KeyLimits, KeyScope, KeyWish
 from app.services.alias_values import read_alias
 from app.ui import who
 from tests.ui.fake_services import EMBEDDED, FakeServices
@@ -53,6 +54,26 @@ def settings_hosts(services: FakeServices) -> str:
     return "/settings?view=Hosts"
 
 
+def settings_keys(services: FakeServices) -> str:
+    services.run(made_keys(services))
+    return "/settings?view=Keys"
+
+
+async def made_keys(services: FakeServices) -> None:
+    keys, usage = services.keys, services.key_usage
+    keys.create(KeyWish("me", KeyScope.ADMIN))
+    editor, _ = keys.create(KeyWish("editor", models=("qwen2.5-coder:*",), limits=KeyLimits(None, 2, 200_000)))
+    keys.create(KeyWish("old laptop"))
+    keys.create(KeyWish("grafana", KeyScope.READ))
+    keys.revoke("old laptop")
+    with usage.enter(editor.principal, "qwen2.5-coder:7b"):
+        usage.charge(editor.principal, 12_345)
+
+
+def settings_keys_empty(services: FakeServices) -> str:
+    return "/settings?view=Keys"
+
+
 def settings_aliases(services: FakeServices) -> str:
     services.aliases.problem = "no host has it"
     services.run(services.aliases.put(read_alias("coder", {
@@ -89,8 +110,7 @@ def settings_member(services: FakeServices) -> str:
 SETTINGS_SCENES: dict[str, Callable[[FakeServices], str]] = {
     scene.__name__: scene
     for scene in (
-        settings, settings_set, settings_broken, settings_aliases, settings_aliases_empty, settings_hosts,
-        settings_backups, settings_backups_empty,
-        settings_member,
+        settings, settings_set, settings_broken, settings_keys, settings_keys_empty, settings_aliases,
+        settings_aliases_empty, settings_hosts, settings_backups, settings_backups_empty, settings_member,
     )
 }  # fmt: skip

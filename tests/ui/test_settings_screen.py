@@ -10,7 +10,8 @@ from streamlit.testing.v1 import AppTest
 
 from app.config_report import load_settings
 from app.core.errors import BadRequest
-from app.ui import settings_actions, who
+from app.services.access_keys import KeyScope, KeyWish
+from app.ui import access, settings_actions, who
 from tests.ui import settings_scenes
 from tests.ui.fake_services import FakeServices
 from tests.ui.pages import calm, html_of, labels_of, text_of
@@ -102,6 +103,72 @@ def test_a_host_is_drained_used_again_and_removed(services: FakeServices, open_s
     assert "Away is being removed." in text_of(calm(page))
 
 
+def test_a_key_is_made_shown_once_with_lines_for_clients_and_revoked(services: FakeServices, open_screen: Open) -> None:
+    page = calm(open_screen("settings", view="Keys"))
+    assert "There is no key yet." in text_of(page)
+    page.button(key="key-new").click().run()
+    assert "from then on everybody needs a key, this browser too" in text_of(calm(page))
+    page.text_input(key="key-name").set_value("me")
+    page.button(key="key-save").click().run()
+    [key] = services.keys.list()
+    told = html_of(calm(page))
+    secret = told.split("Bearer ")[1].split("&quot;")[0]
+    found = services.keys.find(secret.encode())
+    assert found is not None and found.id == key.id and key.scope is KeyScope.ADMIN
+    assert f"OPENAI_API_KEY={secret}" in told and f'data-lp-copy="{secret}"' in told and not page.get("dialog")
+    page.button(key="key-fresh-done").click().run()
+    assert secret not in html_of(calm(page)) and "not used yet" in text_of(page)
+    page.button(key="key-new").click().run()
+    page.text_input(key="key-name").set_value("editor")
+    page.text_input(key="key-models").set_value("qwen2.5:*, llama3.2:3b")
+    page.number_input(key="key-tokens").set_value(20000)
+    page.button(key="key-save").click().run()
+    editor = services.keys.list()[0]
+    assert editor.models == ("qwen2.5:*", "llama3.2:3b") and editor.limits.tokens_a_day == 20000
+    assert editor.limits.per_minute is None and "20\u202f000 tokens a day" in text_of(calm(page))
+    page.button(key=f"key-revoke-{key.id}").click().run()
+    assert "the last administrator's" in text_of(calm(page))
+    page.button(key="confirm-go").click().run()
+    assert services.keys.visitor(key.principal) is None and "revoked just now" in text_of(calm(page))
+
+
+def test_what_a_key_has_used_is_told_beside_it(services: FakeServices, open_screen: Open) -> None:
+    settings_scenes.settings_keys(services)
+    told = text_of(calm(open_screen("settings", view="Keys")))
+    assert "today 1 request, 12\u202f345 tokens" in told and "2 at once" in told and "look: models" in told
+
+
+def test_a_key_that_cannot_be_made_says_why(services: FakeServices, open_screen: Open) -> None:
+    services.keys.create(KeyWish("me", KeyScope.ADMIN))
+    page = calm(open_screen("settings", view="Keys"))
+    page.button(key="key-new").click().run()
+    page.text_input(key="key-name").set_value("me")
+    page.button(key="key-save").click().run()
+    assert "already" in text_of(calm(page)) and page.get("dialog")
+
+
+@pytest.mark.parametrize(
+    ("models", "parts"), [((), ["Keys", "Aliases", "Hosts"]), (("qwen2.5:*",), ["Keys"])], ids=["all", "some"]
+)
+def test_a_member_sees_the_own_key_alone_and_no_part_that_tells_of_others(
+    models: tuple[str, ...],
+    parts: list[str],
+    services: FakeServices,
+    open_screen: Open,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    services.keys.create(KeyWish("me", KeyScope.ADMIN))
+    ana, _ = services.keys.create(KeyWish("ana", models=models))
+    visitor = services.keys.visitor(ana.principal)
+    monkeypatch.setattr(access, "visitor", lambda: visitor)
+    page = calm(open_screen("settings", view="Backups"))  # a link to a part that is not for them
+    told = text_of(page)
+    assert "Only an administrator may see and change the keys of others" in told and "ask models" in told
+    assert page.button(key=f"key-revoke-{ana.id}").disabled and page.button(key="key-new").disabled
+    assert [option.content for option in page.get("button_group")[0].proto.options] == parts
+    assert f"key-revoke-{services.keys.list()[1].id}" not in [button.key for button in page.button]
+
+
 def test_an_alias_is_made_switched_and_removed(services: FakeServices, open_screen: Open) -> None:
     page = calm(open_screen("settings", view="Aliases"))
     assert "There is no alias yet." in text_of(page)
@@ -150,7 +217,7 @@ def test_an_alias_whose_first_choice_cannot_answer_says_which_one_does(
 ) -> None:
     settings_scenes.settings_aliases(services)
     told = text_of(calm(open_screen("settings", view="Aliases")))
-    assert "→ qwen2.5-coder:3b on laptop" in told and "no host has it." in told
+    assert "→ qwen2.5-coder:3b on laptop" in told and "gone: No host has it." in told
 
 
 def test_a_backup_is_made_fetched_and_brought_back_after_saying_what_it_adds(
@@ -188,12 +255,9 @@ def test_who_may_not_change_things_sees_them_and_why_not(
 ) -> None:
     settings_scenes.settings_hosts(services)
     page = calm(open_screen("settings", view="Hosts"))
-    assert "Only an administrator may change hosts." in text_of(page) and "bench" in text_of(page)
+    assert "Only an administrator may change hosts;" in text_of(page) and "bench" in text_of(page)
     assert all(page.button(key=key).disabled for key in ("drain-away", "drain-bench", "remove-bench"))
     assert "Sign out" in html_of(page) and "ana" in str(page)
-    services.run(services.backups.make())
-    page = calm(open_screen("settings", view="Backups"))
-    assert "Only an administrator may" in text_of(page) and "/loupe/history/backups/" not in html_of(page)
 
 
 def test_what_only_an_administrator_may_do_is_refused_also_behind_the_buttons(

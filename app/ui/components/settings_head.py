@@ -40,4 +40,4 @@ def _who() -> None:
 def why_not(what: str) -> None:
     """Says why the buttons below are grey, to those who may not use them."""
     if not who.visits().admin:
-        st.html(f'<p class="lp-quiet">Only an administrator may {escape(what)}. You are not one here.</p>')
+        st.html(f'<p class="lp-quiet">Only an administrator may {escape(what)}; you are not one here.</p>')
