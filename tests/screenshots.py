@@ -127,7 +127,7 @@ def open_side_questions(page: Page) -> None:
 
 def make_key(page: Page) -> None:
     page.get_by_role("button", name="Make a key").click()
-    page.get_by_label("Name").fill("ci")
+    page.get_by_label("Name").fill(f"ci {page.locator('.st-key-key-rows b').count()}")
     page.get_by_role("button", name="Make it").click()
     page.locator(".lp-fresh").wait_for()
 
