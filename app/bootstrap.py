@@ -216,7 +216,7 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
     environment = process_environment()
     starter = StarterFamily(StarterProcess(settings.models_folder, settings.data, environment), jobs, changed)
     workshop = Workshop(QuantizerProcess(environment), settings.data, (settings.models_folder,), labels)
-    model_jobs = ModelJobs(jobs, pool, changed, workshop, clock=clock)
+    model_jobs = ModelJobs(jobs, pool, changed, workshop, clock=clock, check_free=aliases.check_free)
     catalog = Catalog(pool, load, lambda: {**starter.making(), **model_jobs.making()}, clock)
     needs = _comparison_needs(Way(chat, queue, pool, telemetry), jobs, catalog, clock)
     comparisons = Comparisons(needs, ScorecardStore(settings.data / "compare" / "scorecards"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from app.core.errors import BadRequest
 from app.core.generation import Json
 from app.core.hosts import RawAnswer
 from app.gateway.needs import GatewayServices
@@ -68,17 +67,14 @@ def with_marks(answer: RawAnswer, view: AliasView | None) -> RawAnswer:
 def check_free(services: GatewayServices, *names: Json) -> None:
     """Raises `BadRequest` where something is to be made, pulled or deleted under the name of an alias."""
     for name in names:
-        if isinstance(name, str) and (alias := services.aliases.find(name)) is not None:
-            raise BadRequest(
-                f"{alias.name} is an alias, not a model; name the model itself, or remove the alias first "
-                f"(python -m app aliases remove {alias.name})",
-                "model",
-            )
+        if isinstance(name, str):
+            services.aliases.check_free(name)
 
 
 def route_headers(trace: Trace) -> dict[str, str]:
     """Which model answers, and where an alias was named, why it is that one and whether the prompt was cut."""
-    headers = {"x-loupe-model": trace.model} if trace.model.isascii() and trace.model.isprintable() else {}
+    fit = trace.model.isascii() and trace.model.isprintable()
+    headers = {"x-loupe-model": trace.model} if trace.model and fit else {}
     route = trace.route
     if route is None:
         return headers

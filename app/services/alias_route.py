@@ -102,8 +102,8 @@ class AliasRoute:
         """Raises `NoTargetAnswers` where it points at several models and none can, and what `way` raises."""
         trace, began, tried = caller.trace, caller.trace.elapsed, list[Tried]()
         async with aclosing(self._open(alias, tried)) as stops:
-            async for stop in stops:
-                told = self._prepared(alias, stop, request, caller, tried)
+            async for place, stop in stops:
+                told = self._prepared(alias, (place, stop), request, caller, tried)
                 forwarded = False
                 try:
                     async with aclosing(self._guarded(alias, stop, told, _at(caller, stop), way)) as chunks:
@@ -125,9 +125,9 @@ class AliasRoute:
         request = GenerationRequest("generate", told if isinstance(told, dict) else {})
         tried, last = list[Tried](), None
         async with aclosing(self._open(alias, tried)) as stops:
-            async for stop in stops:
+            async for place, stop in stops:
                 plain = replace(stop, defaults=replace(stop.defaults, system="", think=None))
-                asked = self._prepared(alias, plain, request, caller, tried)
+                asked = self._prepared(alias, (place, plain), request, caller, tried)
                 try:
                     answer = await self._sent(alias, stop, asked, _at(caller, stop), path, send)
                 except LoupeError as error:
@@ -144,29 +144,31 @@ class AliasRoute:
             return last
         raise nobody(alias, tried)
 
-    async def _open(self, alias: Alias, tried: list[Tried]) -> AsyncGenerator[Stop, None]:
-        """The models to ask, in order; those that certainly cannot answer go to `tried`. Where it is open whether a
-        host comes back, the others go first."""
+    async def _open(self, alias: Alias, tried: list[Tried]) -> AsyncGenerator[tuple[int, Stop], None]:
+        """The models to ask with their places, in order; those that cannot answer go to `tried`. Where it is open
+        whether a host comes back, the others go first."""
         waiting = []
-        for stop in await self._targets.stops(alias):
+        for place, stop in enumerate(await self._targets.stops(alias), 1):
             problem = await self._targets.hindrance(stop)
-            if problem is not None:
-                tried.append(Tried(stop, problem))
-            elif self._targets.sure(stop):
-                yield stop
-            else:
-                waiting.append(stop)
-        for stop in waiting:
-            yield stop
+            if problem is None and self._targets.sure(stop):
+                yield place, stop
+                continue
+            if problem is None:
+                problem = NoHealthyHost({stop.text: "its host was lost a moment ago, or is starting"})
+                waiting.append((place, stop))
+            tried.append(Tried(stop, problem))
+        for place, stop in waiting:
+            tried[:] = [one for one in tried if one.stop is not stop]
+            yield place, stop
 
     def _prepared(
-        self, alias: Alias, stop: Stop, request: GenerationRequest, caller: Asker, tried: Sequence[Tried]
+        self, alias: Alias, found: tuple[int, Stop], request: GenerationRequest, caller: Asker, tried: Sequence[Tried]
     ) -> GenerationRequest:
         """The request for this model; the trace knows which one it is, and why not another."""
-        trace = caller.trace
+        trace, (place, stop) = caller.trace, found
         trace.model = stop.model
         reason = "; ".join(f"{one.stop.text}: {one.error.message}" for one in tried)
-        trace.route = Route(alias.name, len(tried) + 1, reason)
+        trace.route = Route(alias.name, place, reason)
         return with_defaults(
             request, stop.model, stop.defaults, caller.assumed, thinks=self._pool.can(stop.model, "thinking")
         )

@@ -71,6 +71,15 @@ class Aliases:
         """Every alias with where it leads now."""
         return tuple([await self.targets.view(alias) for alias in self.all()])
 
+    def check_free(self, model: str) -> None:
+        """Raises `BadRequest` where something is to be made, pulled or deleted under the name of an alias."""
+        if (alias := self.find(model)) is not None:
+            raise BadRequest(
+                f"{alias.name} is an alias, not a model; name the model itself, or remove the alias first "
+                f"(python -m app aliases remove {alias.name})",
+                "model",
+            )
+
     # -- changing -------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:

@@ -61,12 +61,14 @@ class Workshop:
 
 
 class ModelJobs:
-    """`changed` is called whenever a host has other models than before."""
+    """`changed` is called whenever a host has other models than before; `check_free` raises for a name that no model
+    may get."""
 
     def __init__(
         self, jobs: Jobs, fleet: Fleet, changed: Callable[[], None], workshop: Workshop, *,
-        clock: Clock | None = None, pause: Pause = asyncio.sleep,
+        clock: Clock | None = None, pause: Pause = asyncio.sleep, check_free: Callable[[str], None] = lambda _: None,
     ) -> None:  # fmt: skip
+        self._check_free = check_free
         self._jobs, self._fleet, self._changed, self._workshop = jobs, fleet, changed, workshop
         self._clock, self._pause = clock or SystemClock(), pause
         self._time = MakingTime(workshop.data / "making-time.json")
@@ -98,7 +100,7 @@ class ModelJobs:
         Raises `BadRequest` for a name that is none, or where `host` has to be said.
         """
         asked = name.strip()
-        _model_name(asked)  # refused before anything begins
+        self._check_free(_model_name(asked))  # refused before anything begins
         insecure = insecure or asked.casefold().startswith("http://")
         return self._start(Interrupted("pull", asked, self._host(host).address.name, insecure=insecure))
 
@@ -147,6 +149,7 @@ class ModelJobs:
             backend = self._host(asked.host)
             source = await persevere(lambda: self._source(backend, asked.model), handle, pause=self._pause)
             name = name_for(source.info.name, asked.level, source.names)
+            self._check_free(name)
             size = predicted_size(source.info, source.model, asked.level)
             if why := await asyncio.to_thread(refusal, source, asked.level, size, self._workshop.folder):
                 raise BadRequest(why, "level")

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from proving.stand import loupe, until
 from tests.aliasing import TellingHost, behind_loupe, chat, make
+from tests.stub_ollama import served
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 SMALL, LARGE, GONE = "tiny:1b-q4_K_M", "tiny:1b-q8_0", "tiny:1b-q2_K"
@@ -309,6 +313,9 @@ async def test_a_name_that_is_an_alias_cannot_be_pulled_copied_to_or_deleted_as_
     for method, path, body in asked:
         told = await client.request(method, path, json=body, headers={"X-Loupe-Host": "one"})
         assert told.status_code == 400 and "is an alias" in told.json()["error"], path
+    job = {"kind": "pull", "model": "coder", "host": "one"}
+    told = await client.post("/loupe/jobs", json=job)
+    assert told.status_code == 400 and "is an alias" in told.json()["error"]
 
 
 async def test_the_test_of_an_alias_loads_it_and_says_who_that_was(pair):
@@ -322,6 +329,30 @@ async def test_the_test_of_an_alias_loads_it_and_says_who_that_was(pair):
     finally:
         two.broken = set()
     assert told["model"] == "" and "does not load" in told["error"]
+
+
+async def test_a_host_that_is_gone_gives_way_to_the_next_one_and_gets_its_place_back(tmp_path: Path):
+    one, two = TellingHost("one", [SMALL]), TellingHost("two", [SMALL, LARGE])
+    async with served(one) as first, AsyncExitStack() as second:
+        there = await second.enter_async_context(served(two))
+        async with (
+            loupe(tmp_path, [f"one={first}", f"two={there}"]) as product,
+            httpx.AsyncClient(base_url=product.url, timeout=60) as client,
+        ):
+            await make(client, "here", f"{SMALL}@two", f"{SMALL}@one")
+            await make(client, "big", LARGE, SMALL)
+            assert said(await client.post("/api/chat", json=chat("here"))) == f"two {SMALL}"
+            await second.aclose()
+            for name in ("here", "big"):
+                answer = await client.post("/api/chat", json=chat(name))
+                told = (said(answer), answer.headers["x-loupe-host"], answer.headers["x-loupe-model"])
+                assert told == (f"one {SMALL}", "one", SMALL)
+                assert "choice=2" in answer.headers["x-loupe-alias"] and "two" in answer.headers["x-loupe-alias"]
+            port = urlsplit(there).port or 0
+            async with served(two, port=port):
+                pool = product.services.pool
+                await until(lambda: pool.offers(SMALL, "two"), 60, "the host to be back")
+                assert said(await client.post("/api/chat", json=chat("here"))) == f"two {SMALL}"
 
 
 async def test_a_model_pulled_past_us_under_the_name_of_an_alias_does_not_take_it_over(tmp_path: Path):
