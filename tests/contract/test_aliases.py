@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from app.services.access_keys import KeyScope, KeyWish
 from proving.stand import loupe, until
 from tests.aliasing import TellingHost, behind_loupe, chat, make
 from tests.stub_ollama import served
@@ -331,6 +332,28 @@ async def test_the_test_of_an_alias_loads_it_and_says_who_that_was(pair):
     assert told["model"] == "" and "does not load" in told["error"]
 
 
+async def test_a_key_for_an_alias_may_use_it_and_not_the_models_behind_it(tmp_path: Path):
+    host, token = TellingHost("one", [SMALL, LARGE]), "a-long-secret-token"
+    async with behind_loupe(tmp_path, host, token=token) as (client, product):
+        client.headers["Authorization"] = f"Bearer {token}"
+        await make(client, "coder", LARGE)
+        _, secret = product.services.keys.create(KeyWish("editor", KeyScope.INFER, ("coder",)))
+        client.headers["Authorization"] = f"Bearer {secret}"
+        for path, body in QUESTIONS.items():
+            answer = await client.post(path, json={"model": "coder", **body})
+            assert (answer.status_code, answer.headers["x-loupe-model"]) == (200, LARGE), path
+            assert (await client.post(path, json={"model": LARGE, **body})).status_code == 404, path
+        assert (await client.post("/api/show", json={"model": "coder"})).status_code == 200
+        assert [row["name"] for row in (await client.get("/api/tags")).json()["models"]] == ["coder:latest"]
+        assert [row["id"] for row in (await client.get("/v1/models")).json()["data"]] == ["coder:latest"]
+        for method, path in (
+            ("GET", "/loupe/aliases"),
+            ("PUT", "/loupe/aliases/x"),
+            ("DELETE", "/loupe/aliases/coder"),
+        ):
+            assert (await client.request(method, path, json={"targets": [SMALL]})).status_code == 403, path
+
+
 async def test_a_host_that_is_gone_gives_way_to_the_next_one_and_gets_its_place_back(tmp_path: Path):
     one, two = TellingHost("one", [SMALL]), TellingHost("two", [SMALL, LARGE])
     async with served(one) as first, AsyncExitStack() as second:
@@ -343,11 +366,11 @@ async def test_a_host_that_is_gone_gives_way_to_the_next_one_and_gets_its_place_
             await make(client, "big", LARGE, SMALL)
             assert said(await client.post("/api/chat", json=chat("here"))) == f"two {SMALL}"
             await second.aclose()
-            for name in ("here", "big"):
+            for name, why in (("here", "two"), ("big", "lost a moment ago")):
                 answer = await client.post("/api/chat", json=chat(name))
                 told = (said(answer), answer.headers["x-loupe-host"], answer.headers["x-loupe-model"])
                 assert told == (f"one {SMALL}", "one", SMALL)
-                assert "choice=2" in answer.headers["x-loupe-alias"] and "two" in answer.headers["x-loupe-alias"]
+                assert "choice=2" in answer.headers["x-loupe-alias"] and why in answer.headers["x-loupe-alias"]
             port = urlsplit(there).port or 0
             async with served(two, port=port):
                 pool = product.services.pool
