@@ -87,11 +87,19 @@ def drop_queued() -> None:
     chat_state().queued = ""
 
 
+def _own_chat() -> str:
+    """The open conversation, "" for a new one. Raises `ConversationNotFound` where the address names another's."""
+    chat_id = open_chat_id()
+    if chat_id:
+        bridge.call(access.services().history.get(chat_id, access.principal()))
+    return chat_id
+
+
 def stop() -> None:
     """Stop the answer; returns when its slot is free."""
-    generation = access.services().generations.active(open_chat_id())
-    if generation is not None:
-        with _telling():
+    with _telling():
+        generation = access.services().generations.active(_own_chat())
+        if generation is not None:
             bridge.call(generation.stop(), keep=True)
 
 
@@ -122,8 +130,8 @@ def show_earlier() -> None:
 
 def choose_variant(name: str) -> None:
     with _telling():
-        if open_chat_id():
-            bridge.call(access.services().history.set_variant(open_chat_id(), name))
+        if chat_id := _own_chat():
+            bridge.call(access.services().history.set_variant(chat_id, name))
         else:
             chat_state().model = name
     st.session_state["variant"] = False  # close the picker
@@ -131,16 +139,16 @@ def choose_variant(name: str) -> None:
 
 def set_system(text: str) -> None:
     with _telling():
-        if open_chat_id():
-            bridge.call(access.services().history.set_system(open_chat_id(), text))
+        if chat_id := _own_chat():
+            bridge.call(access.services().history.set_system(chat_id, text))
         else:
             chat_state().system = text
 
 
 def set_options(options: dict[str, Json]) -> None:
     with _telling():
-        if open_chat_id():
-            bridge.call(access.services().history.set_options(open_chat_id(), options))
+        if chat_id := _own_chat():
+            bridge.call(access.services().history.set_options(chat_id, options))
         else:
             chat_state().options = options
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import streamlit as st
 
 from app.core.conversations import Conversation, ConversationRow, MessageState, StoredMessage
 from app.models.catalog import CatalogFamily, CatalogVariant, CatalogView
 from app.models.naming import same_model
+from app.services.access_keys import Visitor
 from app.services.alias_targets import AliasView
 from app.services.generations import Generation
 from app.ui import access, bridge
@@ -77,17 +78,29 @@ def load() -> ChatView:
     services = access.services()
     take_model_of_address()
     with st.skeleton(height=240):
-        catalog = bridge.call(services.catalog.snapshot(stale_ok=True))
+        catalog = _usable_by(access.visitor(), bridge.call(services.catalog.snapshot(stale_ok=True)))
         rows = bridge.call(services.history.conversations(access.principal(), 200))
         chat_id = open_chat_id()
         live = services.generations.active(chat_id) if chat_id else None
         conversation = _read(chat_id) if chat_id else None
         if conversation is not None and live is None and _streaming(conversation):
             conversation = _read(chat_id)  # it ended between the two looks
-    aliases = bridge.call(services.aliases.views())
+    visitor = access.visitor()
+    aliases = tuple(one for one in bridge.call(services.aliases.views()) if visitor.may_use(one.alias.name))
     names = frozenset(one.alias.name for one in aliases)
     model = conversation.model if conversation else chat_state().model or default_model(catalog, rows, names)
     return ChatView(catalog, rows, conversation, live, model, aliases)
+
+
+def _usable_by(visitor: Visitor, catalog: CatalogView) -> CatalogView:
+    """What a key that is kept to some models sees of all of them."""
+    if not visitor.models:
+        return catalog
+    families = [
+        replace(family, variants=tuple(one for one in family.variants if visitor.may_use(one.name)))
+        for family in catalog.families
+    ]
+    return replace(catalog, families=tuple(family for family in families if family.variants))
 
 
 def _read(chat_id: str) -> Conversation:

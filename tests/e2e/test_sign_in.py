@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.e2e.chat_page import SECONDS, ChatPage
-from tests.served import served_app
+from tests.served import Served, http, served_app
 from tests.starter_cache import linked_store
 
 if TYPE_CHECKING:
@@ -43,3 +44,21 @@ def test_bound_to_every_interface_the_page_wants_the_token_and_then_answers(tmp_
         assert "Paris" in chat.read()
         (cookie,) = (cookie for cookie in page.context.cookies() if cookie["name"] == "loupe_session")
         assert cookie["httpOnly"] and cookie["sameSite"] == "Strict" and TOKEN not in cookie["value"]
+        _with_a_key(app, page)
+
+
+def _with_a_key(app: Served, page: Page) -> None:
+    """Somebody else in the same browser: the chat alone, none of the owner's, and out as soon as the key is revoked."""
+    owner = {"Authorization": f"Bearer {TOKEN}"}
+    made = json.loads(http(f"{app.url}/loupe/keys", {"name": "guest"}, headers=owner)[1])
+    expect(page.get_by_role("link", name="Models")).to_be_visible(timeout=SECONDS)
+    page.context.clear_cookies()
+    page.goto(app.url)
+    page.locator("#token").fill(made["secret"])
+    page.locator("#token").press("Enter")
+    expect(page.get_by_placeholder("Ask something")).to_be_enabled(timeout=SECONDS)
+    expect(page.get_by_role("link", name="Models")).to_have_count(0)
+    expect(page.get_by_text("What is the capital of France?", exact=True)).to_have_count(0)
+    assert http(f"{app.url}/loupe/keys/guest", method="DELETE", headers=owner)[0] == 200
+    page.reload()
+    expect(page.locator("#token")).to_be_visible(timeout=SECONDS)

@@ -61,6 +61,9 @@ def no_models(catalog: CatalogView) -> None:
     if not any(host.state in ANSWERING for host in access.services().pool.statuses()) or catalog.problems:
         no_host(catalog)
         return
+    if not access.administers():
+        st.html('<div class="lp-hello"><h1>No model yet</h1><p>None is here that your key may use.</p></div>')
+        return
     where = "The built-in runtime" if access.services().embedded else "Ollama"
     st.html(
         f'<div class="lp-hello"><h1>No model yet</h1><p>{where} answers, but has no models. Get one, and ask here as '

@@ -15,7 +15,7 @@ def show() -> None:
     """At the top of the chat, until a backup was brought back or somebody has dismissed it."""
     services = access.services()
     damage = services.backups.damage
-    if damage is None:
+    if damage is None or not access.administers():
         return
     backups = bridge.call(services.backups.list())
     kept = (

@@ -22,7 +22,9 @@ TOLD_ENDS = ("pull", "make")  # a variant of the starter family shows itself in 
 
 
 def show() -> None:
-    """Call it once per screen, before anything else that stands at the bottom."""
+    """Call it once per screen, before anything else that stands at the bottom. Who may not end work sees none."""
+    if not access.administers():
+        return
     busy = any(job.active for job in access.services().jobs.list())
     with st.bottom:
         fragment(run_every=BUSY_SECONDS if busy else LOOK_SECONDS)(_tray)()

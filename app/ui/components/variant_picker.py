@@ -31,7 +31,7 @@ def show(view: ChatView) -> None:
                 st.html(f'<h3 class="lp-family">{escape(family.title)}{_context(family)}</h3>')
                 for variant in family.variants:
                     _row(view, variant)
-                if sum(variant.state == "ready" for variant in family.variants) > 1:
+                if access.administers() and sum(variant.state == "ready" for variant in family.variants) > 1:
                     st.page_link(
                         "screens/compare.py", label="Compare these", query_params={FAMILY_PARAMETER: family.key}
                     )
