@@ -59,6 +59,8 @@ POLICIES: dict[str, dict[str, Policy]] = {
     "/loupe/hosts": {"GET": Policy.OVERVIEW},
     "/loupe/service/events": {"GET": Policy.OVERVIEW},
     "/loupe/aliases": {"GET": Policy.OVERVIEW},
+    "/loupe/hardware": {"GET": Policy.OVERVIEW},
+    "/loupe/hardware/events": {"GET": Policy.OVERVIEW},
     "/loupe/cache": {"GET": Policy.OVERVIEW},
     "/loupe/cache/entries": {"GET": Policy.INFER, "DELETE": Policy.INFER},  # one's own
     "/loupe/cache/entries/{key}": {"GET": Policy.INFER, "DELETE": Policy.INFER},
