@@ -23,6 +23,7 @@ from app.gateway.keys_routes import keys_routes
 from app.gateway.management_routes import management_routes
 from app.gateway.needs import GatewayServices, Lifecycle
 from app.gateway.ollama_routes import ollama_routes
+from app.gateway.openapi import openapi_routes
 from app.gateway.ops_routes import ops_routes
 from app.gateway.picture_routes import picture_routes
 from app.gateway.queue_routes import queue_routes
@@ -40,6 +41,7 @@ def create_routes(services: GatewayServices, lifecycle: Lifecycle | None = None)
     lifecycle = lifecycle or Lifecycle()
     return [
         *ops_routes(services, lifecycle),
+        *openapi_routes(),
         *request_routes(services),
         *queue_routes(services, lifecycle),
         *ollama_routes(services, lifecycle),

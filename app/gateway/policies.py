@@ -62,6 +62,8 @@ POLICIES: dict[str, dict[str, Policy]] = {
     "/loupe/hardware": {"GET": Policy.OVERVIEW},
     "/loupe/hardware/events": {"GET": Policy.OVERVIEW},
     "/loupe/cache": {"GET": Policy.OVERVIEW},
+    "/loupe/requests": {"GET": Policy.INFER},  # one's own; an admin sees everybody's
+    "/loupe/requests/{id}": {"GET": Policy.INFER},
     "/loupe/cache/entries": {"GET": Policy.INFER, "DELETE": Policy.INFER},  # one's own
     "/loupe/cache/entries/{key}": {"GET": Policy.INFER, "DELETE": Policy.INFER},
     "/loupe/cache/export": {"GET": Policy.INFER},

@@ -18,10 +18,11 @@ from starlette.types import Scope
 
 from app.core.errors import BadRequest, RequestNotFound
 from app.core.generation import Json
-from app.gateway.needs import GatewayServices
+from app.gateway.needs import GatewayServices, visitor_of
 from app.gateway.ollama_routes import route
 from app.gateway.ops_routes import Handler
 from app.gateway.own_bodies import private_json
+from app.services.access_keys import KeyScope
 from app.services.request_log import MOST, RequestFilter
 from app.services.request_trace import FinishedRequest
 from app.services.span_tree import SpanNode, tree_of
@@ -39,7 +40,8 @@ def request_routes(services: GatewayServices) -> list[BaseRoute]:
 
 def seen_by(scope: Scope) -> str:
     """Whose requests one may see: "" for everybody's, else the principal."""
-    return ""
+    visitor = visitor_of(scope)
+    return "" if visitor.scope is KeyScope.ADMIN else visitor.principal
 
 
 def request_json(record: FinishedRequest) -> dict[str, Json]:

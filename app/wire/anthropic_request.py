@@ -26,7 +26,7 @@ def _check_message(given: Json) -> None:
     _read_message(given)
 
 
-_structs = GoStructs(
+STRUCTS = GoStructs(
     BLOCK_STRUCTS | {
         "MessagesRequest": {
             "model": "string", "max_tokens": "int", "messages": "[]anthropic.MessageParam", "system": "any",
@@ -53,7 +53,7 @@ _parameters = GoStructs(TOOL_STRUCTS, frozenset(), {})
 
 def read_messages_request(body: bytes) -> dict[str, Json]:
     """A body of /v1/messages as it was understood; messages have their blocks as a list. Raises `BadRequest`."""
-    asked = decode_body(_structs, "MessagesRequest", body)
+    asked = decode_body(STRUCTS, "MessagesRequest", body)
     given = asked.get("messages")
     messages = [_read_message(message) for message in given] if isinstance(given, list) else []
     if not asked.get("model"):
@@ -66,10 +66,10 @@ def read_messages_request(body: bytes) -> dict[str, Json]:
 
 
 def _read_message(given: Json) -> dict[str, Json]:
-    message = object_of(_structs.decode_at(_RAW_MESSAGE, given, "MessagesRequest", ("messages",)))
+    message = object_of(STRUCTS.decode_at(_RAW_MESSAGE, given, "MessagesRequest", ("messages",)))
     if "content" not in message:
         raise BadRequest("unexpected end of JSON input", "messages")
-    return {"role": text_of(message.get("role")), "content": list(read_blocks(_structs, message["content"]))}
+    return {"role": text_of(message.get("role")), "content": list(read_blocks(STRUCTS, message["content"]))}
 
 
 def native_messages_request(asked: dict[str, Json]) -> dict[str, Json]:
@@ -123,7 +123,7 @@ def _system_length(system: Json) -> int:
     blocks: list[Block] = []
     for member in system:
         try:
-            blocks.append(object_of(_structs.decode_at("anthropic.ContentBlock", member, "", ())))
+            blocks.append(object_of(STRUCTS.decode_at("anthropic.ContentBlock", member, "", ())))
         except BadRequest:
             continue  # Ollama counts what it can read
     return blocks_length(blocks)

@@ -46,7 +46,8 @@ class GoStructs:
         custom: Mapping[str, Decode],
         package: str = "api",
     ) -> None:
-        self._structs, self._aliased, self._custom, self._package = structs, aliased, custom, package
+        self.structs = structs
+        self._aliased, self._custom, self._package = aliased, custom, package
         self._folded = {name: {key.casefold(): key for key in fields} for name, fields in structs.items()}
 
     def decode(self, struct: str, value: Json) -> dict[str, Json]:
@@ -72,7 +73,7 @@ class GoStructs:
         return decoded
 
     def _object(self, struct: str, value: dict[str, Json], run: _Run, path: tuple[str, ...]) -> dict[str, Json]:
-        fields, folded = self._structs[struct], self._folded[struct]
+        fields, folded = self.structs[struct], self._folded[struct]
         decoded: dict[str, Json] = {}
         for given, member in value.items():
             key = given if given in fields else folded.get(given.casefold(), given)
@@ -97,7 +98,7 @@ class GoStructs:
             return self._array(expected, value, run, place)
         elif expected.startswith("map["):
             return self._map(expected, value, run, place)
-        elif (struct := expected if _is_nameless(expected) else expected.partition(".")[2]) in self._structs:
+        elif (struct := expected if _is_nameless(expected) else expected.partition(".")[2]) in self.structs:
             return self._nested(struct, expected, value, run, place)
         else:
             _scalar(expected, value, run, place)

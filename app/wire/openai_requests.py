@@ -22,7 +22,7 @@ _EFFORTS_NAMED = '"minimal", "low", "medium", "high", "xhigh", "ultra", "max", o
 
 _STREAMED = {"stream": "bool", "stream_options": "openai.StreamOptions", "max_tokens": "int", "seed": "int",
              "stop": "any", "_debug_render_only": "bool"}  # fmt: skip
-_structs = GoStructs(
+STRUCTS = GoStructs(
     TOOL_STRUCTS | {
         "ChatCompletionRequest": _STREAMED | {
             "model": "string", "messages": "[]openai.Message", "temperature": "float64",
@@ -52,7 +52,7 @@ _structs = GoStructs(
 
 def read_chat(body: bytes) -> dict[str, Json]:
     """A body of /v1/chat/completions as it was understood."""
-    asked = decode_body(_structs, "ChatCompletionRequest", body)
+    asked = decode_body(STRUCTS, "ChatCompletionRequest", body)
     if not asked.get("messages"):
         raise BadRequest("[] is too short - 'messages'", "messages")
     return asked
@@ -85,7 +85,7 @@ def native_chat(asked: dict[str, Json]) -> dict[str, Json]:
 
 def read_completion(body: bytes) -> dict[str, Json]:
     """A body of /v1/completions as it was understood."""
-    return decode_body(_structs, "CompletionRequest", body)
+    return decode_body(STRUCTS, "CompletionRequest", body)
 
 
 def native_completion(asked: dict[str, Json]) -> dict[str, Json]:
@@ -110,7 +110,7 @@ def native_completion(asked: dict[str, Json]) -> dict[str, Json]:
 
 def read_embeddings(body: bytes) -> dict[str, Json]:
     """A body of /v1/embeddings as it was understood and checked."""
-    asked = decode_body(_structs, "EmbedRequest", body)
+    asked = decode_body(STRUCTS, "EmbedRequest", body)
     form = text_of(asked.get("encoding_format"))
     if form and form.lower() not in ("float", "base64"):
         raise BadRequest(

@@ -24,7 +24,7 @@ def _check_input(given: Json) -> None:
     read_input(given)
 
 
-_structs = GoStructs(
+STRUCTS = GoStructs(
     {
         "ResponsesRequest": {
             "model": "string", "background": "bool", "conversation": "any", "include": "[]string",
@@ -47,7 +47,7 @@ _parameters = GoStructs(TOOL_STRUCTS, frozenset(), {})
 
 def read_response_request(body: bytes) -> dict[str, Json]:
     """A body of /v1/responses as it was understood."""
-    return decode_body(_structs, "ResponsesRequest", body)
+    return decode_body(STRUCTS, "ResponsesRequest", body)
 
 
 def native_response_request(asked: dict[str, Json]) -> dict[str, Json]:

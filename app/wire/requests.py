@@ -41,7 +41,7 @@ TOOL_STRUCTS: dict[str, dict[str, str]] = {
         "enum": "[]interface {}", "properties": "map[string]api.ToolProperty", "required": "[]string",
     },
 }  # fmt: skip
-_STRUCTS: dict[str, dict[str, str]] = {
+STRUCTS: dict[str, dict[str, str]] = {
     "GenerateRequest": _RUN | {
         "prompt": "string", "suffix": "string", "system": "string", "template": "string", "context": "[]int",
         "raw": "bool", "images": "[]api.ImageData",
@@ -118,7 +118,7 @@ def _check_duration(value: Json) -> None:
 
 
 _go = GoStructs(
-    _STRUCTS,
+    STRUCTS,
     frozenset({"Message"}),
     {"api.Duration": _check_duration, "api.ThinkValue": _check_think},
 )

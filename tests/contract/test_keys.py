@@ -410,3 +410,28 @@ async def test_the_first_key_closes_the_door_and_only_forgetting_all_opens_it_ag
         assert (await client.get("/api/tags")).status_code == 401
         product.services.keys.forget_all()
         assert (await client.get("/api/tags")).status_code == 200
+
+
+async def test_a_key_sees_its_own_requests_and_an_administrator_all(door: Door) -> None:
+    boss, one, other = door.key("boss", KeyScope.ADMIN), door.key("one"), door.key("other")
+    ids = [(await door.ask(key)).headers["x-loupe-request-id"] for key in (one, other)]
+
+    async def seen(key: dict[str, str], **asked: str) -> list[str]:
+        rows = (await door.client.get("/loupe/requests", headers=key, params=asked)).json()["requests"]
+        return [row["id"] for row in rows]
+
+    async with asyncio.timeout(30):
+        while len(await seen(boss)) < 2:
+            await asyncio.sleep(0.01)
+    assert await seen(boss) == ids[::-1]
+    assert (await seen(one), await seen(other)) == ([ids[0]], [ids[1]])
+    theirs = (await door.client.get("/loupe/requests", headers=boss)).json()["requests"][0]["principal"]
+    assert await seen(boss, principal=theirs) == [ids[1]]
+    assert await seen(one, principal=theirs) == [ids[0]]  # asking for somebody else's gives one's own
+    found = [
+        (await door.client.get(f"/loupe/requests/{ids[1]}", headers=key)).status_code for key in (boss, one, other)
+    ]
+    assert found == [200, 404, 200]
+    assert (await door.client.get("/loupe/requests")).status_code == 401
+    reads = door.key("reads", KeyScope.READ)
+    assert (await door.client.get("/loupe/requests", headers=reads)).status_code == 403
