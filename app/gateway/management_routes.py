@@ -18,6 +18,7 @@ from app.gateway.bodies import body_chunks
 from app.gateway.needs import GatewayServices, Lifecycle
 from app.gateway.ollama_routes import body_of, passed_on, route
 from app.gateway.streaming import WhileConnected, progress
+from app.services.registry_hosts import check_registry
 from app.wire.go_json import dumps
 from app.wire.requests import decode
 
@@ -81,6 +82,9 @@ def _long(services: GatewayServices, lifecycle: Lifecycle, kind: str) -> Respond
         raw = await body_of(request, services)
         body = decode(kind, raw)
         check_free(services, body.get("model"), body.get("name"))
+        for field in ("model", "name", "from"):
+            if isinstance(name := body.get(field), str):
+                await check_registry(name)
         stream = body.get("stream") is not False
         asked = raw if stream else dumps({**body, "stream": True})
         records = _host(request, services).forward_stream("POST", request.scope["path"], asked)

@@ -25,6 +25,7 @@ from app.services.making import MakePlan, clear_leftovers, make_here, make_on_ho
 from app.services.making_time import MakingTime
 from app.services.model_removal import Removal, removal_of
 from app.services.perseverance import Pause, persevere
+from app.services.registry_hosts import check_registry
 from app.services.source_file import SourceFile
 from app.wire.answers import error_text
 from app.wire.go_json import dumps
@@ -105,6 +106,7 @@ class ModelJobs:
         return self._start(Interrupted("pull", asked, self._host(host).address.name, insecure=insecure))
 
     async def _pull(self, handle: JobHandle, asked: Interrupted) -> None:
+        await check_registry(asked.model)
         backend = self._host(asked.host)
         body: dict[str, Json] = {"model": asked.model, "stream": True}
         if asked.insecure:

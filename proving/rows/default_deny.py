@@ -46,7 +46,7 @@ OLLAMA = (
 )  # fmt: skip
 STRANGE = (
     "/api", "/api/", "/api/nothing", "/API/TAGS", "/api/Pull", "//api/tags", "/api//tags", "/api/tags/", "/api/./tags",
-    "/api/x/../tags", "/api/../api/pull", "/api/pull/", "/api/pull;x", "/api/pull%00", "/api/%70ull/x", "/api%2fpull",
+    "/api/x/../tags", "/api/../api/pull", "/api/pull/", "/api/pull;x", "/api/pull%00", "/api/%70ull/x", "/api%252fpull",
     "/api/pull%2f..", "/api\\pull", "/v1", "/v1/", "/v1/nothing", "/v1/files",
     "/v1/chat", "/v1/chat/completions/", "/v2/models", "/debug/pprof/", "/debug/vars", "/api/blobs", "/api/blobs/",
     f"/api/blobs/{DIGEST}/x", "/api/blobs/../../etc/passwd", "/loupe", "/loupe/", "/loupe/nothing",
