@@ -7,38 +7,19 @@ its people were told goes to a file, a line at a time, before they go on: `{"ask
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import multiprocessing
 import os
 import signal
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError
-from dataclasses import dataclass, replace
-from multiprocessing.connection import wait
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-import streamlit.starlette  # noqa: F401  # imported before the fork
+from app import instance
+from proving.stand import until
 
-import app.asgi
-import app.ui.assets  # noqa: F401
-from app import instance, serving
-from app.bootstrap import Services
-from app.config import Settings
-from app.config_report import LoadedSettings
-from app.core.conversations import Answer, Conversation, MessageState, StoredMessage
-from app.core.errors import Draining
-from app.services.chat import Caller
-from app.services.generations import Finished
-from app.services.history import History
-from app.services.telemetry import Trace
-from proving.raw_host import MODEL
-
-TURNS = 5  # in one conversation, then the next one begins
+START_SECONDS = 120.0
 FORKS = multiprocessing.get_context("forkserver")
 COMMITS_LATER = "questions acknowledged before they are committed"
 ENDS_AT_ONCE = "the first signal ends the server at once"
@@ -63,8 +44,13 @@ class Chatting:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._process = FORKS.Process(target=_serve, args=(plan,), daemon=True)
+        self._told_before = _size(plan.told)
         self._process.start()
         self.pid = int(self._process.pid or 0)
+
+    async def first_question(self) -> None:
+        """Wait until one was taken, or the process is gone."""
+        await until(lambda: self.ended or _size(self.plan.told) > self._told_before, START_SECONDS, "a first question")
 
     @property
     def url(self) -> str:
@@ -98,7 +84,7 @@ class Chatting:
 
 @contextlib.contextmanager
 def chatting(plan: Plan) -> Iterator[Chatting]:
-    FORKS.set_forkserver_preload([__name__])
+    FORKS.set_forkserver_preload(["proving.chatting_process"])
     one = Chatting(plan)
     try:
         yield one
@@ -113,80 +99,11 @@ def told(path: Path) -> tuple[list[str], list[str]]:
     return asked, [line["answered"] for line in lines if "answered" in line]
 
 
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
+
+
 def _serve(plan: Plan) -> None:
-    """The process's whole life."""
-    log = os.open(plan.data.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    for stream in (1, 2):
-        os.dup2(log, stream)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    if plan.off == COMMITS_LATER:
-        History.begin_turn = _begin_later  # type: ignore[method-assign]
-    elif plan.off == ENDS_AT_ONCE:
-        serving.LoupeServer._on_signal = _end_at_once  # type: ignore[method-assign]
-    threading.Thread(target=_let_people_in, args=(plan,), daemon=True).start()
-    settings = Settings(data=plan.data, port=0, hosts=plan.hosts, starter=False, drain_seconds=plan.drain)
-    sys.exit(serving.serve(LoadedSettings(settings, {}, ())))
+    from proving.chatting_process import run  # in the process itself: who starts it need not import all of the product
 
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-
-def _let_people_in(plan: Plan) -> None:
-    services = None
-    while services is None or not services.started:
-        time.sleep(0.005)
-        with contextlib.suppress(instance.ServicesNotInstalled):
-            services = instance.current()
-    file = os.open(plan.told, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-
-    def tell(**what: str) -> None:
-        os.write(file, json.dumps(what).encode() + b"\n")
-
-    people = [_chat(services, f"{plan.number}-{person}", tell) for person in range(plan.people)]
-    chats = [asyncio.run_coroutine_threadsafe(one, services.loop) for one in people]
-    for chat in chats:
-        with contextlib.suppress(Draining, CancelledError):
-            chat.result()
-
-
-async def _chat(services: Services, person: str, tell: Callable[..., None]) -> None:
-    """One person, who asks the next question as soon as the last one is answered."""
-    for chat in range(10**6):
-        conversation = await services.history.create("local", model=MODEL)
-        for turn in range(TURNS):
-            question = f"question {person}-{chat}-{turn}"
-            caller = Caller(principal="local", flow=person, trace=Trace(services.clock))
-            generation = await services.generations.send(conversation.id, question, caller)
-            tell(asked=question)
-            async for event in generation.attach():
-                if isinstance(event, Finished) and event.message.state == "complete":
-                    tell(answered=question)
-
-
-async def _begin_later(
-    self: History, conversation_id: str, principal: str, *, ask: str | None = None, replace_from: str | None = None
-) -> tuple[Conversation, StoredMessage]:
-    """`History.begin_turn` of a control: it is said to be written, and is written half a second later."""
-    conversation, now = await self.get(conversation_id, principal), time.time()
-
-    async def write() -> None:
-        await asyncio.sleep(0.5)
-        await _BEGIN_TURN(self, conversation_id, principal, ask=ask, replace_from=replace_from)
-
-    _LATER.add(asyncio.ensure_future(write()))
-    asked = StoredMessage("", "user", ask or "", now, MessageState.COMPLETE)
-    answer = StoredMessage("", "assistant", "", now, MessageState.STREAMING, answer=Answer(model=conversation.model))
-    return replace(conversation, messages=(*conversation.messages, asked)), answer
-
-
-_BEGIN_TURN = History.begin_turn
-_LATER: set[asyncio.Future[None]] = set()
-
-
-def _end_at_once(self: serving.LoupeServer, number: int) -> None:
-    """`LoupeServer._on_signal` of a control, as uvicorn's own is."""
-    self.should_exit = True
+    run(plan)

@@ -20,7 +20,7 @@ from proving import rows
 from proving.statistics import quantile
 
 Prove = Callable[["Run"], Awaitable[None] | None]
-FULL_LIMIT, SHORT_LIMIT = 3600.0, 60.0  # seconds after which a run counts as hung
+FULL_LIMIT, SHORT_LIMIT = 3600.0, 120.0  # seconds after which a run counts as hung
 WORDS_KEPT = 12  # reasons of failures that are kept
 
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from pathlib import Path
 
 from proving.chat_record import faults
-from proving.chatting import COMMITS_LATER, Chatting, Plan, chatting, told
+from proving.chatting import COMMITS_LATER, Plan, chatting, told
 from proving.promises import Run, promise
 from proving.raw_host import RawHost, listening
-from proving.stand import until
 
 PIECES = tuple(f"piece {number} of an answer, " for number in range(12))
 STARTING = 5  # of so many kills one comes while the process starts
-START_SECONDS = 60.0
 
 
 @promise(
@@ -35,10 +32,9 @@ async def killed_chats(run: Run) -> None:
         for number in range(run.scale(short=3, full=300)):
             starting = number % STARTING == STARTING - 1
             plan = Plan(data, f"one={host};slots=3", log, number, off=run.off)
-            before = _size(log)
             with chatting(plan) as process:
                 if not starting:
-                    await _first_question(process, log, before)
+                    await process.first_question()
                 await asyncio.sleep(run.random.uniform(0, 0.6))
                 ended = process.ended
                 process.send(signal.SIGKILL)
@@ -51,15 +47,6 @@ async def killed_chats(run: Run) -> None:
                 return  # what is lost stays lost: the next ones would tell the same
     run.figure("questions taken", len(asked))
     run.figure("answers said to be finished", len(answered))
-
-
-async def _first_question(process: Chatting, log: Path, before: int) -> None:
-    """Wait until a question was taken, or the process is gone."""
-    await until(lambda: process.ended or _size(log) > before, START_SECONDS, "the first question")
-
-
-def _size(log: Path) -> int:
-    return log.stat().st_size if log.exists() else 0
 
 
 def _last_words(plan: Plan) -> str:
