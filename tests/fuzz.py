@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of what reads untrusted bytes: the GGUF reader, the template renderer, request bodies.
+"""Coverage-guided fuzzing of what reads untrusted bytes: GGUF files, templates, request bodies, hosts' answers.
 
     python -m tests.fuzz gguf --seconds 600 --corpus /tmp/corpus      with the package atheris (docs/development.md)
     python -m tests.fuzz gguf --replay /tmp/corpus                    every input once more, without it
@@ -10,12 +10,13 @@ that is not true to its input, or a stall. `tests/unit` runs the same targets wi
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +104,43 @@ def request(data: bytes) -> None:
         assert error.message
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"gguf": gguf, "template": template, "request": request}
-PACKAGES = {"gguf": "app.models", "template": "app.runtime.templates", "request": "app"}
+def answer(data: bytes) -> None:
+    """What a host streams, in two chunks: records and the events made of them, or the one kind of error."""
+    from app.core.errors import LoupeError
+    from app.wire.answers import gather, parse_chunk, parse_object
+    from app.wire.framing import LineTooLong
+    from app.wire.v1 import DIALECTS
+
+    cut = data[0] if data else 0
+    exchange = DIALECTS["/v1/chat/completions"].read(_ASKED, "application/json")
+    chunks = []
+    try:
+        for line in asyncio.run(_lines([data[1:cut], data[max(cut, 1) :]])):
+            chunks.append(parse_chunk("chat", line))
+            exchange.events(parse_object(line))
+        gather("chat", chunks)
+    except (LoupeError, LineTooLong) as error:
+        assert str(error)
+
+
+async def _lines(chunks: list[bytes]) -> list[bytes]:
+    from app.wire.framing import split_lines
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for chunk in chunks:
+            yield chunk
+
+    return [line async for line in split_lines(pieces())]
+
+
+_ASKED = (
+    b'{"model":"m","messages":[{"role":"user","content":"?"}],"stream":true,"stream_options":{"include_usage":true}}'
+)
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "gguf": gguf, "template": template, "request": request, "answer": answer,
+}  # fmt: skip
+PACKAGES = {"gguf": "app.models", "template": "app.runtime.templates", "request": "app", "answer": "app.wire"}
 
 
 def _conversations() -> dict[str, dict[str, Any]]:
@@ -134,6 +170,13 @@ def seeds(name: str) -> Iterator[bytes]:
             yield b"\1" + path.read_bytes()
         groups = json.loads((TEMPLATES / "cases" / "language.json").read_text())["groups"]
         yield from (b"\2" + text.encode() for texts in groups.values() for text in texts if len(text) < 500)
+    elif name == "answer":
+        from tests.recordings import recording
+
+        for told in map(recording, ("chat_stream", "chat_tools", "chat_think", "chat_logprobs")):
+            lines = told.lines or (told.text or json.dumps(told.body),)
+            yield b"\x20" + "\n".join([*lines[:6], lines[-1]]).encode()
+        yield b"\0" + b'{"error":"no memory"}\n'
     else:
         chat = {"model": "m", "messages": [{"role": "user", "content": "é", "tool_calls": [{"function": {}}]}]}
         schema = {"type": "object", "properties": {"a": {"$ref": "#/$defs/b"}}, "$defs": {"b": {"pattern": "^a$"}}}
