@@ -138,7 +138,7 @@ def _name(words: list[str]) -> str:
     said = " ".join(words)
     if "worker.py" in said:
         return "model"
-    if "app.runtime" in said:
+    if "-m app runtime" in said or "app.runtime" in said:
         return "runtime"
     return "loupe" if "-m app" in said else Path(words[0]).name if words else "?"
 

@@ -14,7 +14,7 @@ import pytest
 from app.core.hardware import Gpu, Gpus, HardwareState, Machine
 from app.services import hardware as hardware_module
 from app.services.hardware import Hardware, figures
-from app.services.machine_reading import FIRST, MachineReader
+from app.services.machine_reading import FIRST, MachineReader, _name
 from tests.fakes import FakeClock
 
 pytestmark = pytest.mark.anyio
@@ -151,3 +151,17 @@ def test_a_counter_that_began_anew_gives_no_rate_below_zero(tmp_path: Any) -> No
     assert reader._rate("x", 300.0) == 100.0
     clock.advance(1)
     assert reader._rate("x", 5.0).why == FIRST  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("python -I /x/app/runtime/worker.py 4744", "model"),
+        ("python -m app runtime --port 0", "runtime"),
+        ("python -m app serve", "loupe"),
+        ("/usr/bin/llama-quantize a b", "llama-quantize"),
+        ("", "?"),
+    ],
+)
+def test_a_process_of_ours_is_named_by_what_it_is_for(line: str, name: str) -> None:
+    assert _name(line.split()) == name
