@@ -28,7 +28,7 @@ PLACES = {
 }
 CHAT, TOOLS, EMBEDDING = "smollm2:135m-instruct-q8_0", "weather:latest", "all-minilm:latest"
 ENDLESS = "endless:latest"
-KEY = "a-key-of-the-ladder"
+OWNER = "the-owner-of-the-ladder"
 # A chat that shows so small a model how a tool is called; whoever offers tools gets it before the question.
 WEATHER = """{{- if .Tools }}<|im_start|>system
 You may call functions: {{ .Tools }}<|im_end|>
@@ -99,17 +99,20 @@ def _server(folder: Path) -> Iterator[Variables]:
 
 @contextmanager
 def _before(server: Variables, folder: Path) -> Iterator[Variables]:
-    """Loupe in front of a server; and once more, asking for a key."""
+    """Loupe in front of a server; and once more, asking for a key; the clients have one that lets them ask models."""
     shared = {"OLLAMA_HOST": server["OLLAMA_HOST"], "LOUPE_CACHE_MODE": "bypass", "LOUPE_ALLOW_CREATE": "on"}
     for name in ("open", "keyed"):
         (folder / name).mkdir()
     with (
         served_app(folder / "open" / "data", **shared) as app,
-        served_app(folder / "keyed" / "data", **shared, LOUPE_TOKEN=KEY) as keyed,
+        served_app(folder / "keyed" / "data", **shared, LOUPE_TOKEN=OWNER) as keyed,
     ):
         app.wait_ready()
         keyed.wait_ready()
-        yield {**server, "OLLAMA_HOST": app.url, "KEYED_HOST": keyed.url, "KEY": KEY}
+        owner = {"Authorization": f"Bearer {OWNER}", "Content-Type": "application/json"}
+        made = HttpTarget(keyed.url).send("POST", "/loupe/keys", {"name": "ladder"}, owner)
+        assert made.status == 201, made.body
+        yield {**server, "OLLAMA_HOST": app.url, "KEYED_HOST": keyed.url, "KEY": made.json["secret"]}
 
 
 @contextmanager
