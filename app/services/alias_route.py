@@ -147,9 +147,13 @@ class AliasRoute:
     async def _open(self, alias: Alias, tried: list[Tried]) -> AsyncGenerator[tuple[int, Stop], None]:
         """The models to ask with their places, in order; those that cannot answer go to `tried`. Where it is open
         whether a host comes back, the others go first."""
-        waiting = []
+        waiting, down = [], None
         for place, stop in enumerate(await self._targets.stops(alias), 1):
-            problem = await self._targets.hindrance(stop)
+            if down is None or self._pool.slots:  # else each one would ask all hosts anew
+                problem = await self._targets.hindrance(stop)
+                down = problem if isinstance(problem, NoHealthyHost) else None
+            else:
+                problem = down
             if problem is None and self._targets.sure(stop):
                 yield place, stop
                 continue

@@ -29,7 +29,7 @@ from app.core.errors import (
 from app.core.generation import Chunk, GenerationRequest, Json
 from app.services import aliases as aliases_module
 from app.services.alias_route import AliasRoute, ContextExceeded, may_fall_back, overflow_of
-from app.services.alias_targets import Choice, Wish
+from app.services.alias_targets import Choice, NoTargetAnswers, Wish
 from app.services.alias_values import Guard, alias_json, members_of, read_alias, read_target, with_defaults
 from app.services.aliases import Aliases
 from app.services.chat import Caller, ChatService
@@ -336,6 +336,18 @@ async def test_with_no_host_there_a_target_is_taken_only_anyway(tmp_path: Path):
         await rig.put("x", "a:1b", anyway=True)
         with pytest.raises(NoHealthyHost):
             await rig.read(chat(model="x"))
+
+
+async def test_with_no_host_there_all_of_them_are_asked_once_for_all_targets(tmp_path: Path):
+    host = backend("one", "a:1b")
+    host.down = HostUnreachable("one", "refused")
+    async with rigged(tmp_path, host) as rig:
+        await rig.put("x", "a:1b", "b:1b", "c:1b", anyway=True)
+        before = host.checks
+        with pytest.raises(NoTargetAnswers) as told:
+            await rig.read(chat(model="x"))
+        assert (host.checks - before, told.value.status) == (1, 503)
+        assert told.value.retry_after, "a host that is back is used soon"
 
 
 # Switching
