@@ -16,10 +16,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.config import Settings
 from app.gateway import Lifecycle, create_gateway
+from app.gateway.credentials import read_seal
 from app.gateway.guards import Guards, access_rules
 from app.gateway.origins import parse_authority
 from app.gateway.paths import is_for_gateway
 from app.gateway.security_headers import inline_script_hashes
+from app.gateway.sign_in import Login
+from app.services.people import People
 
 if TYPE_CHECKING:
     from app.bootstrap import Services
@@ -78,13 +81,15 @@ def _names(allowed: tuple[str, ...]) -> list[str]:
 Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
 
 
-def create_pages(settings: Settings, lifespan: Lifespan, script: Path = SHELL) -> ASGIApp:
+def create_pages(
+    settings: Settings, lifespan: Lifespan, script: Path = SHELL, secrets: dict[str, Any] | None = None
+) -> ASGIApp:
     """Streamlit's application with our options. One per process: Streamlit keeps its configuration globally."""
     from streamlit.starlette import App
     from streamlit.web.bootstrap import load_config_options
 
     load_config_options(streamlit_options(settings))
-    pages: ASGIApp = App(script, lifespan=lifespan, on_script_error=_report_script_error)
+    pages: ASGIApp = App(script, lifespan=lifespan, on_script_error=_report_script_error, secrets=secrets)
     return pages
 
 
@@ -98,6 +103,7 @@ def create_app(
     on_failure: Callable[[Exception], None] | None = None,
 ) -> ASGIApp:  # fmt: skip
     """Everything that is served. `private` is the token of `instance.json`; `on_failure` hears why a start failed."""
+    from app.ui import login
     from app.ui.assets import routes as asset_routes
 
     @asynccontextmanager
@@ -115,8 +121,11 @@ def create_app(
             await services.stop()
 
     settings = services.settings
-    pages = create_pages(settings, lifespan, script)
-    rules = access_rules(settings, services.keys, private)
+    given = login.secrets_of(settings, read_seal(settings.data))
+    pages = create_pages(settings, lifespan, script, given)
+    people = People(settings.oidc_admins, settings.oidc_users)
+    way = Login(people, login.claims_of, login.login_path, login.COOKIES) if given else None
+    rules = access_rules(settings, services.keys, private, way)
     dispatcher = Dispatcher(create_gateway(services, lifecycle, asset_routes(services.pictures.bundle)), pages)
     return Guards(dispatcher, rules, services.clock, inline_script_hashes(_streamlit_page()))
 

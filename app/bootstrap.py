@@ -62,6 +62,7 @@ from app.services.key_usage import KeyUsage
 from app.services.machine_reading import MachineReader
 from app.services.model_jobs import ModelJobs, Workshop
 from app.services.overview import Overview
+from app.services.people import People
 from app.services.prompt_library import PromptLibrary
 from app.services.request_queue import QueueLimits, RequestQueue, SwapRule
 from app.services.response_cache import ResponseCache
@@ -185,7 +186,11 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
     choices = KeptChoices(lambda wish: chooser(wish), clock)
     aliases = Aliases(pool, settings.data, clock, choices)
     way = AliasRoute(aliases.find, aliases.targets, pool, queue.pace.prompt_tokens)
-    keys = AccessKeys(settings.data, clock, token=settings.token is not None)
+    people = People(settings.oidc_admins, settings.oidc_users) if settings.oidc_metadata_url else None
+    keys = AccessKeys(
+        settings.data, clock, token=settings.token is not None or bool(settings.oidc_metadata_url),
+        people=people.visitor if people else None,
+    )  # fmt: skip
     key_usage = KeyUsage(keys, settings.data, clock)
     chat = ChatService(cache, queue, pool, telemetry, RetryBudget(clock), way, key_usage)
     pool.on_gone(cache.forget_digest)

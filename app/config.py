@@ -23,7 +23,16 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from app.config_values import HostWords, OriginWords, Seconds, Size, collector_url, header_pairs
+from app.config_values import (
+    HostWords,
+    OriginWords,
+    PersonWords,
+    Seconds,
+    Size,
+    collector_url,
+    header_pairs,
+    web_address,
+)
 from app.core.generation import CacheMode
 from app.core.hosts import HostAddress
 from app.host_urls import HOST_GRAMMAR, HOSTS_GRAMMAR, MAX_SLOTS, parse_hosts, parse_ollama_host
@@ -149,6 +158,26 @@ class Settings(BaseSettings):
         (),
         "Web origins, beside Loupe's own, whose pages may call it.",
         "like https://chat.example:8443, commas between them",
+    )
+    public_url: str | None = _setting(
+        None, "How browsers reach Loupe; where people sign in at a provider, it sends them back there.",
+        "like https://loupe.example.org",
+    )  # fmt: skip
+    oidc_metadata_url: str | None = _setting(
+        None,
+        "OpenID Connect: where the identity provider describes itself. With it people sign in there; wants the other "
+        "OIDC settings and LOUPE_PUBLIC_URL.",
+        "like https://accounts.example.org/.well-known/openid-configuration",
+    )
+    oidc_client_id: str | None = _setting(None, "How Loupe is called at the identity provider.", "what it says")
+    oidc_client_secret: SecretStr | None = _setting(None, "Loupe's own secret there.", "what it says")
+    oidc_admins: PersonWords = _setting(
+        (),
+        "Who of those that sign in there may do everything.",
+        "e-mail addresses, or @example.org for a whole domain",
+    )
+    oidc_users: PersonWords = _setting(
+        (), "Who else of them may come in, to chat.", "e-mail addresses, or @example.org for all of a domain"
     )
     allow_create: bool = _setting(False, "Let clients create models, upload blobs and push.", "on or off")
     max_body: Size = _setting(
@@ -277,10 +306,30 @@ class Settings(BaseSettings):
             raise ValueError("it is too short, too long, or has characters that a header cannot carry")
         return value
 
+    @field_validator("public_url", "oidc_metadata_url")
+    @classmethod
+    def _web_address(cls, value: str | None) -> str | None:
+        return None if value is None else web_address(value)
+
+    @model_validator(mode="after")
+    def _whole_login(self) -> Self:
+        """A provider is set whole or not at all: half of it would let nobody in, or leave a page open."""
+        if self.oidc_metadata_url is None:
+            return self
+        missing = [
+            variable for variable, value in (
+                ("LOUPE_OIDC_CLIENT_ID", self.oidc_client_id), ("LOUPE_OIDC_CLIENT_SECRET", self.oidc_client_secret),
+                ("LOUPE_PUBLIC_URL", self.public_url), ("LOUPE_OIDC_ADMINS", self.oidc_admins or self.oidc_users),
+            ) if not value
+        ]  # fmt: skip
+        if missing:
+            raise ValueError(f"LOUPE_OIDC_METADATA_URL also needs {' and '.join(missing)}")
+        return self
+
     @model_validator(mode="after")
     def _closed_to_the_network(self) -> Self:
         """Binding to the network fails closed: without a secret and named hosts anyone near could use the machine."""
-        missing = [] if self.token or self.keys_file.is_file() else ["LOUPE_TOKEN"]
+        missing = [] if self.token or self.keys_file.is_file() or self.oidc_metadata_url else ["LOUPE_TOKEN"]
         missing += [] if "allowed_hosts" in self.model_fields_set and self.allowed_hosts else ["LOUPE_ALLOWED_HOSTS"]
         if missing and not self.loopback:
             raise ValueError(

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_settings import NoDecode
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?", re.IGNORECASE)
+_PERSON = re.compile(r"[^@\s,]{0,64}@[a-z0-9-]+(?:\.[a-z0-9-]+)*")
 _HOST_ENTRY = re.compile(r"(?:\[[0-9a-f:.]+\]|[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?)(?::[0-9]{1,5})?")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _ORIGIN = re.compile(r"https?://(?:\[[0-9a-f:.]+\]|[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?)(?::[0-9]{1,5})?")
@@ -40,6 +41,18 @@ def _words(pattern: re.Pattern[str]) -> Callable[[object], object]:
         return kept
 
     return split
+
+
+def web_address(value: str) -> str:
+    """Without a slash at the end. Raises `ValueError` for what browsers cannot be sent to, or what others could read
+    on its way: plain http is for this machine alone."""
+    url = urlsplit(value)
+    if url.scheme not in ("http", "https") or not url.hostname or url.username is not None or url.query or url.fragment:
+        raise ValueError("it is not a web address")
+    _ = url.port  # raises where it is none
+    if url.scheme == "http" and url.hostname not in ("127.0.0.1", "localhost", "::1"):
+        raise ValueError("it must begin with https://, except on this machine")
+    return value.rstrip("/")
 
 
 def collector_url(value: str) -> str:
@@ -74,4 +87,5 @@ def _bracketed(word: str) -> str:
 Size = Annotated[int, BeforeValidator(_bytes)]
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
 HostWords = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words(_HOST_ENTRY))]
+PersonWords = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words(_PERSON))]
 OriginWords = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words(_ORIGIN))]

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import uvicorn
 
 ROOT = Path(__file__).parents[1]
 READY_SECONDS = 60.0
@@ -144,3 +146,17 @@ def _ended(process: Served) -> Iterator[None]:
             process.process.kill()
             process.process.wait(10)
         wait_for("every process to end", lambda: gone(family), 10)
+
+
+@contextmanager
+def serving(application: Any, port: int) -> Iterator[None]:
+    """An application of the tests on a port of its own, in a thread of this process."""
+    server = uvicorn.Server(uvicorn.Config(application, port=port, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=server.run, name=f"serving on {port}", daemon=True)
+    thread.start()
+    try:
+        wait_for("the server", lambda: server.started)
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(20)

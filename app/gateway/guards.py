@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -39,7 +40,7 @@ _PREFLIGHT = {
 @dataclass(frozen=True, slots=True)
 class AccessRules:
     """What the operator allows. `private` is the token of `instance.json`; `seal` signs the sessions of keys;
-    `loopback`: only this machine reaches us."""
+    `loopback`: only this machine reaches us; `login`: people sign in at an identity provider."""
 
     allowed_hosts: tuple[str, ...]
     origins: tuple[str, ...] = ()
@@ -48,14 +49,18 @@ class AccessRules:
     keys: AccessKeys | None = None
     seal: bytes = b""
     loopback: bool = True
+    login: sign_in.Login | None = None
 
 
-def access_rules(settings: Settings, keys: AccessKeys, private: str | None = None) -> AccessRules:
+def access_rules(
+    settings: Settings, keys: AccessKeys, private: str | None = None, login: sign_in.Login | None = None
+) -> AccessRules:
     """What the settings say. Raises `StoreError` where the data folder cannot be used. Blocks."""
     token = settings.token.get_secret_value() if settings.token else None
     return AccessRules(
-        settings.allowed_hosts, settings.origins, token, private, keys, read_seal(settings.data), settings.loopback
-    )
+        settings.allowed_hosts, settings.origins, token, private, keys, read_seal(settings.data), settings.loopback,
+        login,
+    )  # fmt: skip
 
 
 class Guards:
@@ -69,7 +74,8 @@ class Guards:
             rules.token, rules.private, clock, rules.keys, seal=rules.seal, loopback=rules.loopback
         )
         self._guesses = Guesses(clock)
-        self._sign_in = sign_in.SignIn(self._credentials, self._guesses)
+        self._login = rules.login
+        self._sign_in = sign_in.SignIn(self._credentials, self._guesses, rules.login)
         self._inline = inline
         self._passed: dict[object, Marks] = {}
 
@@ -136,7 +142,7 @@ class Guards:
     def _identify(self, scope: Scope) -> Response | None:
         """Let in whoever shows the token, a key, or a session made from one; tell the others how to come in."""
         visitor: Visitor | None = OWNER
-        if self._credentials.required:
+        if self._credentials.required or self._login is not None:
             try:
                 visitor = self._recognise(scope)
             except _TooManyGuesses as error:
@@ -160,7 +166,8 @@ class Guards:
         """None where nothing is shown. Raises `Refused` and `_TooManyGuesses`."""
         secret = shown_in(scope["headers"])
         if secret is None:
-            return self._credentials.visitor_of_cookie(_cookie(Headers(scope=scope)))
+            found = self._credentials.visitor_of_cookie(_cookie(Headers(scope=scope)))
+            return self._of_login(scope) if found is None and self._login is not None else found
         if not self._credentials.may_be_guess(secret):
             return self._credentials.visitor(secret)
         address = scope["client"][0] if scope.get("client") else ""
@@ -172,6 +179,15 @@ class Guards:
             self._guesses.wrong(address)
             raise
         self._guesses.right(address)
+        return visitor
+
+    def _of_login(self, scope: Scope) -> Visitor | None:
+        """Who signed in at the provider; who may not come in all the same is told so by the sign-in page."""
+        assert self._login is not None  # noqa: S101
+        claims = self._login.claims(cookie_parser("; ".join(Headers(scope=scope).getlist("cookie"))))
+        visitor = self._login.people.of_claims(claims) if claims else None
+        if claims and visitor is None:
+            scope.setdefault("state", {})["unwelcome"] = str(claims.get("email") or claims.get("name") or "somebody")
         return visitor
 
 

@@ -42,6 +42,9 @@ POLICIES: dict[str, dict[str, Policy]] = {
     "/readyz": dict.fromkeys(_READING, Policy.OPEN),
     "/loupe/sign-in": {"GET": Policy.OPEN, "POST": Policy.OPEN},
     "/loupe/sign-out": {"POST": Policy.OPEN},
+    "/auth/login": {"GET": Policy.OPEN},  # Streamlit's own way to an identity provider, back, and out
+    "/oauth2callback": {"GET": Policy.OPEN},
+    "/auth/logout": {"GET": Policy.OPEN},
     "/": dict.fromkeys(_READING, Policy.READ),
     "/api/tags": dict.fromkeys(_READING, Policy.READ),
     "/api/version": dict.fromkeys(_READING, Policy.READ),

@@ -11,6 +11,7 @@ import hmac
 import re
 import secrets
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
@@ -148,10 +149,13 @@ def _pattern(pattern: str) -> re.Pattern[str]:
 class AccessKeys:
     """All keys of one data folder. Reading is for any thread and costs no I/O; changing blocks (it writes the file).
 
-    `token`: LOUPE_TOKEN is set, so the owner can come in without a key.
+    `token`: the owner can come in without a key. `people` knows those who sign in at an identity provider.
     """
 
-    def __init__(self, folder: Path, clock: Clock, *, token: bool = False) -> None:
+    def __init__(
+        self, folder: Path, clock: Clock, *, token: bool = False, people: Callable[[str], Visitor | None] | None = None
+    ) -> None:
+        self._people = people
         self._file, self._clock, self._token = folder / FILE, clock, token
         self._changing = threading.Lock()
         self._keys: tuple[AccessKey, ...] = ()
@@ -197,7 +201,10 @@ class AccessKeys:
 
     def visitor(self, principal: str) -> Visitor | None:
         """Who that is; None where the key was revoked."""
-        return OWNER if principal == LOCAL else self._visitors.get(principal)
+        if principal == LOCAL:
+            return OWNER
+        found = self._visitors.get(principal)
+        return self._people(principal) if found is None and self._people is not None else found
 
     def key_of(self, principal: str) -> AccessKey | None:
         """The key behind a principal, also a revoked one."""

@@ -133,11 +133,12 @@ class KeyUsage:
     def _admit(self, principal: str, model: str) -> UsageOfKey:
         visitor, key = self._keys.visitor(principal), self._keys.key_of(principal)
         usage = self._of(principal)
-        if visitor is None or key is None:
+        if visitor is None:
             raise KeyGone
         if not visitor.may_use(model):
             raise ModelNotForKey(model)
-        self._check(key, usage)
+        if key is not None:  # people who signed in at a provider have none, and no limits
+            self._check(key, usage)
         usage.requests_today += 1
         usage.requests += 1
         usage.last_used = self._clock.now()

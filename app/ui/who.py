@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from app.core.errors import NotAllowed
 from app.services.access_keys import LOCAL, KeyScope
+from app.services.people import PREFIX as PERSON
 from app.ui import access
 
 
@@ -25,6 +26,8 @@ def visits() -> Who:
     visitor, services = access.visitor(), access.services()
     if visitor.principal != LOCAL:
         admin = visitor.scope is KeyScope.ADMIN
+        if visitor.principal.startswith(PERSON):
+            return Who(visitor.name, "Signed in at your identity provider.", admin, signed_in=True)
         how = f"Signed in with a key of scope {visitor.scope}."
         return Who(visitor.name, how, admin, signed_in=True, overview=not visitor.models)
     if services.settings.token is not None or services.keys.made:

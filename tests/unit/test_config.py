@@ -226,3 +226,35 @@ def test_a_collector_that_cannot_be_one_is_refused(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=name):
         load_settings()
+
+
+PROVIDER = {
+    "LOUPE_PUBLIC_URL": "https://loupe.example.org/", "LOUPE_OIDC_METADATA_URL": "https://idp.example.org/metadata",
+    "LOUPE_OIDC_CLIENT_ID": "loupe", "LOUPE_OIDC_CLIENT_SECRET": "hush-hush", "LOUPE_OIDC_ADMINS": "Ana@Example.org",
+}  # fmt: skip
+
+
+def test_an_identity_provider_is_set_whole_and_its_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in PROVIDER.items():
+        monkeypatch.setenv(name, value)
+    loaded = load_settings()
+    assert loaded.settings.public_url == "https://loupe.example.org"
+    assert loaded.settings.oidc_admins == ("ana@example.org",)
+    assert "hush-hush" not in str(effective_table(loaded)) + repr(loaded.settings)
+
+
+@pytest.mark.parametrize("missing", [name for name in PROVIDER if name != "LOUPE_OIDC_METADATA_URL"])
+def test_half_of_an_identity_provider_stops_the_start(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in PROVIDER.items():
+        if name != missing:
+            monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=missing):
+        load_settings()
+
+
+@pytest.mark.parametrize("url", ["http://idp.example.org/x", "ftp://idp.example.org", "https://a:b@idp.example.org/x"])
+def test_a_provider_that_others_could_read_on_the_way_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (PROVIDER | {"LOUPE_OIDC_METADATA_URL": url}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match="LOUPE_OIDC_METADATA_URL"):
+        load_settings()
