@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections import deque
 from dataclasses import dataclass
 from itertools import islice
 
@@ -45,44 +44,41 @@ class LogSize:
 
 
 class RequestLog:
-    """Newest last inside, newest first outside. Written on the event loop alone; read from any thread, by a copy."""
+    """Newest first. Written on the event loop alone; read from any thread, by a copy."""
 
     def __init__(self, limit: int = KEPT_BYTES) -> None:
         self._limit, self._bytes = limit, 0
-        self._records: OrderedDict[str, tuple[FinishedRequest, int]] = OrderedDict()
+        self._records: deque[FinishedRequest] = deque()
 
     def add(self, record: FinishedRequest) -> None:
         """Keep it; the oldest ones go where the room ends. The newest one always stays."""
-        records, size = self._records, size_of(record)
-        if record.id in records:
-            self._bytes -= records.pop(record.id)[1]
-        records[record.id] = record, size
-        self._bytes += size
+        records = self._records
+        records.appendleft(record)
+        self._bytes += size_of(record)
         while self._bytes > self._limit and len(records) > 1:
-            self._bytes -= records.popitem(last=False)[1][1]
+            self._bytes -= size_of(records.pop())
 
     def find(self, request_id: str, principal: str = "") -> FinishedRequest | None:
         """By our id, or the newest one that its client named so. With `principal`: of theirs alone."""
-        kept = self._records.get(request_id)
-        found = None if kept is None else kept[0]
-        if found is None:
-            named = (record for record in self._newest_first() if record.client_id == request_id)
-            found = next((record for record in named if principal in ("", record.principal)), None)
-        return found if found is not None and principal in ("", found.principal) else None
+        named = None
+        for record in tuple(self._records):
+            if principal in ("", record.principal):
+                if record.id == request_id:
+                    return record
+                if named is None and record.client_id == request_id:
+                    named = record
+        return named
 
     def recent(self, limit: int) -> tuple[FinishedRequest, ...]:
         """The last ones, newest first."""
-        return tuple(islice(self._newest_first(), limit))
+        return tuple(islice(tuple(self._records), limit))
 
     def select(self, wanted: RequestFilter) -> tuple[FinishedRequest, ...]:
         """The newest first, or the slowest."""
-        fits = (record for record in self._newest_first() if _fits(record, wanted))
+        fits = (record for record in tuple(self._records) if _fits(record, wanted))
         if wanted.slow_first:
             return tuple(sorted(fits, key=lambda record: -record.seconds)[: wanted.limit])
         return tuple(islice(fits, wanted.limit))
-
-    def _newest_first(self) -> Iterator[FinishedRequest]:
-        return (record for record, _ in reversed(tuple(self._records.values())))
 
     @property
     def size(self) -> LogSize:
@@ -91,11 +87,11 @@ class RequestLog:
 
 def size_of(record: FinishedRequest) -> int:
     """About how many bytes it takes. What many records share (names of models, hosts, principals) counts for each."""
-    size = _RECORD + _SPAN * len(record.spans) + _MOMENT * len(record.pace) + len(record.model)
+    size = _RECORD + _SPAN * len(record.spans) + _MOMENT * len(record.pace)
     if record.options:
         size += _OPTION * len(record.options)
-    if record.error or record.question or record.answer:
-        size += _TEXT + 2 * (len(record.error) + len(record.question) + len(record.answer))
+    if record.answer or record.question or record.error or record.client_id:
+        size += _TEXT + 2 * (len(record.error) + len(record.question) + len(record.answer)) + len(record.client_id)
     return size
 
 

@@ -185,7 +185,7 @@ class Trace:
     route: Route | None = None
     ttft: float | None = None
     usage: Usage | None = None
-    _pieces, _next, _stride = 0, 1, 1
+    _pieces, _next, _stride = 0, 1, 4
     _said: list[str] | None = None
     _said_length = 0
 

@@ -181,8 +181,7 @@ class Telemetry:
                 after_first = max(0.0, record.seconds - record.ttft)
                 metrics.per_token.observe(record.endpoint, after_first / (record.usage.output_tokens - 1))
         metrics.by_model.count(record.model, record.usage)
-        for span in record.spans:
-            metrics.layers.observe(span.name, span.end - span.start)
+        metrics.layers.observe_spans(record.spans)
 
     def _log(self, record: FinishedRequest) -> None:
         fields = {"request": record.id, "flow": record.flow, "model": record.model, "host": record.host}

@@ -58,13 +58,6 @@ def test_what_a_request_is_taken_to_need_is_about_what_it_needs():
         assert 0.5 < size_of(one) / deep_size(one) < 2
 
 
-def test_the_same_request_told_twice_is_kept_once():
-    log = RequestLog()
-    log.add(first := record())
-    log.add(first._replace(status="cancelled"))
-    assert [one.status for one in log.recent(9)] == ["cancelled"]
-
-
 def test_a_client_finds_the_newest_request_of_a_name_and_nobody_elses():
     log = RequestLog()
     mine, theirs, newer = (record(client_id="job-7", principal=who) for who in ("a", "b", "a"))
