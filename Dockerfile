@@ -27,7 +27,7 @@ COPY LICENSE /opt/loupe/LICENSE
 WORKDIR /opt/loupe
 USER loupe
 
-# It listens on all interfaces of the container, so it does not start without LOUPE_TOKEN. Who reaches it by another name
+# It listens on all interfaces of the container, so it does not start without LOUPE_TOKEN or a key. Who reaches it by another name
 # than localhost adds that name to LOUPE_ALLOWED_HOSTS.
 ENV LOUPE_BIND=0.0.0.0 \
     LOUPE_PORT=8501 \

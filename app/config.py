@@ -208,7 +208,11 @@ class Settings(BaseSettings):
         4, "Requests of one page that may wait; the panes of a side-by-side count as one.", "1 to 1000", ge=1, le=1000
     )
     queue_per_client: int = _setting(
-        16, "Requests of one API client (address) that may wait.", "1 to 100000", ge=1, le=100_000
+        16,
+        "Requests of one API client (a key, or an address without one) that may wait.",
+        "1 to 100000",
+        ge=1,
+        le=100_000,
     )
     queue_wait_seconds: Seconds = _setting(
         30.0, "Foretold wait beyond which an interactive request is refused.", "1 to 86400", ge=1, le=86_400

@@ -210,6 +210,11 @@ class AccessKeys:
         """The key behind a principal, also a revoked one."""
         return self._by_principal.get(principal)
 
+    def named(self, flow: str) -> str:
+        """A flow as people are told it: that of a key by the key's name."""
+        key = self._by_principal.get(flow)
+        return f"key {key.name}" if key is not None else flow
+
     def create(self, wish: KeyWish) -> tuple[AccessKey, str]:
         """The key, and the secret that nobody can show again. Raises `BadRequest` or `StoreError`."""
         wish.check()

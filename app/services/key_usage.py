@@ -91,7 +91,7 @@ class KeyUsage:
         self._keys, self._file, self._clock = keys, folder / FILE, clock
         self._usages: dict[str, UsageOfKey] = {}
         self._starts: dict[str, deque[float]] = {}
-        self._changed = asyncio.Event()
+        self._changed, self._stopping = asyncio.Event(), asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
 
     def load(self) -> None:
@@ -105,12 +105,11 @@ class KeyUsage:
         self._writing = asyncio.create_task(self._write_on(), name="key usage")
 
     async def stop(self) -> None:
-        if self._writing is not None:
-            self._writing.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._writing
+        if self._writing is not None:  # not cancelled: a file that is being written would meet the last one
+            self._stopping.set()
+            self._changed.set()
+            await self._writing
             self._writing = None
-            await self._write()
 
     # What a request may do
 
@@ -195,9 +194,12 @@ class KeyUsage:
     # The file
 
     async def _write_on(self) -> None:
-        while True:
+        last = False
+        while not last:
             await self._changed.wait()
-            await asyncio.sleep(WRITE_SECONDS)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), WRITE_SECONDS)
+            last = self._stopping.is_set()
             await self._write()
 
     async def _write(self) -> None:
@@ -216,8 +218,7 @@ def _read(rows: Mapping[str, Json]) -> dict[str, UsageOfKey]:
     found: dict[str, UsageOfKey] = {}
     for principal, row in rows.items():
         if isinstance(row, list) and len(row) == 6 and all(isinstance(value, int | float) for value in row):
-            day, requests_today, tokens_today, requests, tokens, last = (float(str(value)) for value in row)
-            found[principal] = UsageOfKey(
-                int(day), int(requests_today), int(tokens_today), int(requests), int(tokens), last
-            )
+            with suppress(ValueError, OverflowError):  # NaN, Infinity
+                day, requests_today, tokens_today, requests, tokens = (int(float(str(value))) for value in row[:5])
+                found[principal] = UsageOfKey(day, requests_today, tokens_today, requests, tokens, float(str(row[5])))
     return found

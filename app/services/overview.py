@@ -7,7 +7,7 @@ epoch), so that a snapshot differs from the one before only where something happ
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from app.core.generation import Json
 from app.core.hosts import HostStatus
@@ -25,13 +25,14 @@ RECENT = 8
 
 
 class Overview:
-    """Belongs to the event loop of the services it looks at."""
+    """Belongs to the event loop of the services it looks at. `named` says a flow as people know it."""
 
     def __init__(
-        self, cache: ResponseCache, queue: RequestQueue, pool: HostPool, telemetry: Telemetry, clock: Clock
-    ) -> None:
+        self, cache: ResponseCache, queue: RequestQueue, pool: HostPool, telemetry: Telemetry, clock: Clock,
+        named: Callable[[str], str] = str,
+    ) -> None:  # fmt: skip
         self._cache, self._queue, self._pool, self._telemetry = cache, queue, pool, telemetry
-        self._clock = clock
+        self._clock, self._named = clock, named
         self._stats: dict[str, Json] = {}
         self._counted_at = float("-inf")
 
@@ -46,8 +47,8 @@ class Overview:
             "cache": self._stats,
             "queue": {
                 "limit": queue.limits.waiting, "paused": queue.paused, "draining": queue.draining,
-                "waiting": [_waiting(row, now) for row in queue.waiting],
-                "running": [_running(row, now) for row in queue.running],
+                "waiting": [{**_waiting(row, now), "flow": self._named(row.flow)} for row in queue.waiting],
+                "running": [{**_running(row, now), "flow": self._named(row.flow)} for row in queue.running],
             },
             "hosts": [_host(host, self._clock.monotonic()) for host in self._pool.statuses()],
             "requests": [_request(trace) for trace in self._telemetry.running()],
@@ -78,17 +79,17 @@ class Overview:
         }  # fmt: skip
 
 
-def _waiting(row: WaitingRow, now: float) -> Json:
+def _waiting(row: WaitingRow, now: float) -> dict[str, Json]:
     return {
-        "id": row.id, "position": row.position, "model": row.model, "priority": str(row.priority), "flow": row.flow,
+        "id": row.id, "position": row.position, "model": row.model, "priority": str(row.priority),
         "since": round(now - row.waited), "why": row.why,
         "eta": None if row.eta is None else [round(row.eta.low, 1), round(row.eta.high, 1)],
     }  # fmt: skip
 
 
-def _running(row: RunningRow, now: float) -> Json:
+def _running(row: RunningRow, now: float) -> dict[str, Json]:
     return {
-        "id": row.id, "model": row.model, "priority": str(row.priority), "flow": row.flow, "host": row.host,
+        "id": row.id, "model": row.model, "priority": str(row.priority), "host": row.host,
         "phase": row.phase, "tokens": row.tokens, "since": round(now - row.since),
     }  # fmt: skip
 

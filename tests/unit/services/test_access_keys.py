@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -58,6 +59,16 @@ def test_a_revoked_key_is_known_as_one_and_lets_nobody_in_and_the_door_stays_clo
         keys.revoke(key.id)
     assert keys.create(KeyWish("ci"))[0].id != key.id
     assert keys.forget_all() == 2 and not keys.made and not (tmp_path / "keys.json").exists()
+
+
+def test_a_key_is_told_by_its_name_and_other_flows_as_they_are(tmp_path: Path) -> None:
+    keys = opened(tmp_path)
+    key, _ = keys.create(KeyWish("ci"))
+    assert [keys.named(flow) for flow in (key.principal, "local@::1", "key:nobody")] == [
+        "key ci",
+        "local@::1",
+        "key:nobody",
+    ]
 
 
 def test_without_a_token_the_first_key_is_an_administrators(tmp_path: Path) -> None:
@@ -246,7 +257,32 @@ async def test_the_figures_of_the_day_survive_a_restart(tmp_path: Path) -> None:
     await meter.usage.stop()
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"keys": []}', '{"keys": {"key:1": [1]}}', '{"keys": {"key:1": 5}}'])
+async def test_the_figures_are_written_while_it_runs_too(tmp_path: Path) -> None:
+    meter = Meter(tmp_path, tokens_a_day=100)
+    await meter.usage.start()
+    meter.ask()
+    meter.usage.charge(meter.key.principal, 100)
+    async with asyncio.timeout(30):
+        while not (tmp_path / "key-usage.json").exists():
+            await asyncio.sleep(0.02)
+    after = KeyUsage(meter.keys, tmp_path, meter.clock)  # of a process that comes after a kill
+    after.load()
+    with pytest.raises(KeyLimitReached):
+        after.enter(meter.key.principal, "m")
+    await meter.usage.stop()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"keys": []}',
+        '{"keys": {"key:1": [1]}}',
+        '{"keys": {"key:1": 5}}',
+        '{"keys": {"key:1": [NaN, 1, 1, Infinity, 1, 1]}}',
+    ],
+)
 async def test_figures_that_cannot_be_read_begin_anew(tmp_path: Path, content: str) -> None:
     (tmp_path / "key-usage.json").write_text(content)
     meter = Meter(tmp_path)
