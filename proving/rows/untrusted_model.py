@@ -51,13 +51,17 @@ async def _fuzz(run: Run) -> None:
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     runs, faults, slowest = 0, 0, 0.0
-    async for line in cast(asyncio.StreamReader, reader.stdout):
-        said = json.loads(line)
-        if "fault" in said:
-            faults += 1
-            run.trial(False, f"{said['fault']} for {said['input']}")
-        else:
-            runs, slowest = said["runs"], said["slowest"]
+    try:
+        async for line in cast(asyncio.StreamReader, reader.stdout):
+            said = json.loads(line)
+            if "fault" in said:
+                faults += 1
+                run.trial(False, f"{said['fault']} for {said['input']}")
+            else:
+                runs, slowest = said["runs"], said["slowest"]
+    except asyncio.CancelledError:
+        reader.kill()
+        raise
     status = await reader.wait()
     run.trials += runs - faults
     run.require(status in (0, 1), f"the reader ended with {status} after {runs} files")
