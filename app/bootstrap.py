@@ -188,7 +188,7 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
     way = AliasRoute(aliases.find, aliases.targets, pool, queue.pace.prompt_tokens)
     people = People(settings.oidc_admins, settings.oidc_users) if settings.oidc_metadata_url else None
     keys = AccessKeys(
-        settings.data, clock, token=settings.token is not None or bool(settings.oidc_metadata_url),
+        settings.data, clock, token=settings.signs_in_without_key,
         people=people.visitor if people else None,
     )  # fmt: skip
     key_usage = KeyUsage(keys, settings.data, clock)

@@ -349,6 +349,11 @@ class Settings(BaseSettings):
         return self.bind == "localhost" or ipaddress.ip_address(self.bind).is_loopback
 
     @property
+    def signs_in_without_key(self) -> bool:
+        """Whether an owner can come in by something else than a key: the token, or an identity provider."""
+        return self.token is not None or self.oidc_metadata_url is not None
+
+    @property
     def models_folder(self) -> Path:
         """The embedded runtime's own store, in Ollama's layout."""
         return self.data / "models"

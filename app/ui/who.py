@@ -30,7 +30,7 @@ def visits() -> Who:
             return Who(visitor.name, "Signed in at your identity provider.", admin, signed_in=True)
         how = f"Signed in with a key of scope {visitor.scope}."
         return Who(visitor.name, how, admin, signed_in=True, overview=not visitor.models)
-    if services.settings.token is not None or services.keys.made:
+    if services.settings.signs_in_without_key or services.keys.made:
         return Who("Owner", "Signed in as the owner of this Loupe.", admin=True, signed_in=True)
     return Who("Local user", "Nobody has to sign in here: whoever reaches the port is the owner.", True, False)
 

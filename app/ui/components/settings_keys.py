@@ -21,7 +21,8 @@ HOW = (
     "A key is for each client, person or machine that is to be told apart, limited, or let in from elsewhere. Each one "
     "has its own conversations and cache."
 )
-EMPTY = "There is no key yet. Without keys whoever reaches this port is the owner."
+EMPTY = "There is no key yet."
+OPEN = " Without keys whoever reaches this port is the owner."
 
 
 def show() -> None:
@@ -37,7 +38,8 @@ def show() -> None:
             for view in views:
                 _row(view, may=may)
         if not views:
-            st.html(f'<p class="lp-quiet">{EMPTY}</p>')
+            settings = access.services().settings
+            st.html(f'<p class="lp-quiet">{EMPTY}{"" if settings.signs_in_without_key else OPEN}</p>')
     _dialogs(views)
 
 
@@ -94,7 +96,7 @@ def _dialogs(views: tuple[KeyView, ...]) -> None:
         others = [
             v for v in views if v.key.scope is KeyScope.ADMIN and v.key.revoked_at is None and v.key.id != found.id
         ]
-        last = found.scope is KeyScope.ADMIN and not others and access.services().settings.token is None
+        last = found.scope is KeyScope.ADMIN and not others and not access.services().settings.signs_in_without_key
         confirming.show(
             f"Revoke the key {vm.plain(found.name)}?", words.revoking(found, last=last), "Revoke",
             lambda: key_actions.revoke(found.id), settings_actions.close_dialog, settings_state().notices,
@@ -103,7 +105,7 @@ def _dialogs(views: tuple[KeyView, ...]) -> None:
 
 def _form() -> None:
     services = access.services()
-    first = not services.keys.made and services.settings.token is None
+    first = not services.keys.made and not services.settings.signs_in_without_key
     if first:
         st.html(f'<p class="lp-told">{words.FIRST}</p>')
     with st.form("key", border=False):
