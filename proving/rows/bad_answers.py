@@ -147,7 +147,8 @@ async def _told_faults(trial: Trial) -> None:
     """Each fault before the first record, between records, and in the place of the end."""
     short = trial.run.short or bool(trial.run.off)
     for number, (what, line) in enumerate((LINES | ODD).items()):
-        for place in (0, 2, len(GOOD) - 1):
+        places = (0, 2, len(GOOD) - 1)
+        for place in (places[number % 3],) if short else places:
             content = [*GOOD[:place], line, *GOOD[place:]]
             for way in WAYS if not short else (WAYS[(number + place) % len(WAYS)],):
                 meant = meaning(b"".join(content))
@@ -209,7 +210,7 @@ async def bad_upstream_data(run: Run) -> None:
             stack.enter_context(replaced(response_cache, "complete", bool))
         trial = await stack.enter_async_context(_stand(run))
         await _told_faults(trial)
-        await _random_damage(trial, run.scale(short=40, full=5000))
+        await _random_damage(trial, run.scale(short=24, full=5000))
 
 
 @dataclass(frozen=True, slots=True)

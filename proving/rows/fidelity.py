@@ -148,7 +148,7 @@ async def stream_fidelity(run: Run) -> None:
     with prepare:
         async with listening(host) as url, loupe(run.folder, [f"one={url};slots=2"]) as product:
             trial = Trial(run, product, host)
-            for number, case in enumerate(_cases(run, run.scale(short=60, full=1500))):
+            for number, case in enumerate(_cases(run, run.scale(short=30, full=1500))):
                 lines = records(case.pieces, escaped=case.escaped)
                 body = b"".join(lines)
                 places = [cut * len(body) // 1000 for cut in case.cuts] if case.cuts else range(len(body))
