@@ -1,4 +1,4 @@
-"""The pages as somebody sees them who signed in with a key: no page that changes things, its own models, nobody else's chats."""
+"""The pages as somebody sees them who signed in with a key: none that changes things, own models, own chats alone."""
 
 from __future__ import annotations
 
