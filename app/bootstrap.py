@@ -37,7 +37,7 @@ from app.comparison.teaching import Teaching
 from app.comparison.training_store import TrainingStore
 from app.comparison.vote_store import VoteStore
 from app.config import Settings, process_environment, runtime_limits
-from app.config_report import LoadedSettings
+from app.config_report import LoadedSettings, effective_table
 from app.config_values import header_pairs
 from app.core.generation import CacheMode, GenerationRequest, Priority
 from app.core.hosts import ANSWERING, HostAddress
@@ -49,6 +49,8 @@ from app.services.access_keys import AccessKeys
 from app.services.alias_route import AliasRoute
 from app.services.aliases import Aliases
 from app.services.chat import Caller, ChatService
+from app.services.checking.hosts import VariantPace
+from app.services.checking.system import Surroundings, SystemCheck
 from app.services.energy import EnergyMeter
 from app.services.generations import Generations
 from app.services.hardware import Hardware
@@ -86,6 +88,7 @@ class Services:
     overview: Overview
     hardware: Hardware
     figures: SeriesStore
+    check: SystemCheck
     cache: ResponseCache
     pool: HostPool
     hosts: HostAdmin
@@ -231,6 +234,7 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
         loaded=loaded or LoadedSettings(settings, {}, ()),
         telemetry=telemetry,
         hardware=hardware,
+        check=SystemCheck(_surroundings(settings, loaded, hardware, pool, queue, catalog)),
         figures=figures,
         overview=Overview(cache, queue, pool, telemetry, clock, keys.named),
         cache=cache,
@@ -298,6 +302,30 @@ def _comparison_needs(way: Way, jobs: Jobs, catalog: Catalog, clock: Clock) -> N
     return Needs(
         way=way, jobs=jobs, clock=clock, look=catalog.snapshot, sets=sets, free=_free_memory, joules=EnergyMeter().total
     )
+
+
+def _surroundings(
+    settings: Settings, loaded: LoadedSettings | None, hardware: Hardware, pool: HostPool, queue: RequestQueue,
+    catalog: Catalog,
+) -> Surroundings:  # fmt: skip
+    """What the check of the machine looks at. Memory bounds only what runs here, and on the processor."""
+
+    async def variants() -> tuple[VariantPace, ...]:
+        if hardware.state.gpus.devices:
+            return ()
+        here = {status.address.name for status in pool.statuses() if status.address.here}
+        families = (await catalog.snapshot(stale_ok=True)).families
+        return tuple(
+            VariantPace(variant.name, variant.size, queue.pace.decode(host, variant.name))
+            for family in families for variant in family.variants for host in sorted(here & set(variant.hosts))[:1]
+        )  # fmt: skip
+
+    rows = effective_table(loaded) if loaded else ()
+    return Surroundings(
+        settings.data, hardware.gpus, pool.statuses, variants,
+        settings=[(row.variable, row.value, row.source) for row in rows if row.source != "default"],
+        warnings=loaded.warnings if loaded else (),
+    )  # fmt: skip
 
 
 def _limits(settings: Settings) -> QueueLimits:

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from app.comparison.advice import candidate
-from app.comparison.machine import runs_here
 from app.comparison.results import Scorecard, Severity
 from app.core.errors import LoupeError, ModelNotFound
 from app.core.hosts import HostAddress
@@ -115,7 +114,7 @@ class AliasChooser:
         """Of another machine nothing is known."""
         hosts = {host for one in variants for host in one.hosts}
         addresses = [address for host in hosts if (address := self._address(host)) is not None]
-        if not addresses or not all(runs_here(address) for address in addresses):
+        if not addresses or not all(address.here for address in addresses):
             return UNLIMITED
         held = sum(one.loaded.size for family in view.families for one in family.variants if one.loaded is not None)
         return memory_budget(self.free() + held)

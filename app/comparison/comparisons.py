@@ -19,7 +19,7 @@ from app.comparison.advice import smaller_models
 from app.comparison.host_bench import HostBench, Way
 from app.comparison.kept import kept_asked, kept_positions, kept_progress, kept_raw
 from app.comparison.long_contexts import with_long_contexts
-from app.comparison.machine import environment, runs_here
+from app.comparison.machine import environment
 from app.comparison.plan import DEEP, Asked
 from app.comparison.question_set import QuestionSet, own_set
 from app.comparison.result_json import to_json
@@ -227,7 +227,7 @@ class Comparisons:
         progress = await asyncio.to_thread(kept_progress, self._store, comparison_id)
         raw = await asyncio.to_thread(kept_raw, self._store, comparison_id, [one.digest for one in subjects])
         address = self._address(asked.host)
-        joules = self._needs.joules if runs_here(address) else lambda: None
+        joules = self._needs.joules if address.here else lambda: None
         smaller = smaller_models(await self._needs.look(), card)
         wish = replace(self._wish(asked, address), smaller=smaller)
         frame = Frame(
@@ -268,7 +268,7 @@ class Comparisons:
 
     def _wish(self, asked: Asked, address: HostAddress) -> Wish:
         """What the recommendation goes by: what was asked for, else what is free on this machine."""
-        free = memory_budget(self._needs.free()) if runs_here(address) else UNLIMITED
+        free = memory_budget(self._needs.free()) if address.here else UNLIMITED
         return Wish(asked.budget or free, asked.context, Use(asked.use), asked.floor)
 
     def _questions(self, asked: Asked) -> QuestionSet:

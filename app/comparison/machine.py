@@ -9,7 +9,6 @@ import contextlib
 import os
 import platform
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from app import __version__
 from app.comparison.results import Environment
@@ -17,18 +16,12 @@ from app.core.generation import Json
 from app.core.hosts import HostAddress
 
 ELSEWHERE = "another machine, of which only its server is known"
-_LOOPBACK = ("localhost", "::1")
 _CPU = Path("/proc/cpuinfo")
-
-
-def runs_here(address: HostAddress) -> bool:
-    name = urlsplit(address.url).hostname or ""
-    return address.embedded or name in _LOOPBACK or name.startswith("127.")
 
 
 def environment(address: HostAddress, version: tuple[str, str]) -> Environment:
     """Blocks for some milliseconds."""
-    here = runs_here(address)
+    here = address.here
     facts: dict[str, Json] = _facts() if here else {}
     machine = ", ".join(str(fact) for fact in facts.values() if fact) if here else ELSEWHERE
     server = version[1] or f"Ollama {version[0]}"

@@ -25,7 +25,8 @@ class HostAddress:
     @property
     def here(self) -> bool:
         """Whether it runs on this machine, as far as its address tells."""
-        return self.embedded or urlsplit(self.url).hostname in ("localhost", "127.0.0.1", "::1")
+        name = urlsplit(self.url).hostname or ""
+        return self.embedded or name in ("localhost", "::1") or name.startswith("127.")
 
 
 class HostState(StrEnum):

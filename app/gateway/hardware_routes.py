@@ -1,4 +1,4 @@
-"""What this machine does: now, as a feed, and over time."""
+"""What this machine does: now, as a feed, and over time; and whether it is right for models."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
+from app import __version__
 from app.core.errors import BadRequest
 from app.core.generation import Json
 from app.gateway.event_feed import EventFeed
@@ -28,6 +29,7 @@ def hardware_routes(services: GatewayServices, lifecycle: Lifecycle) -> list[Bas
         route("/loupe/hardware", _look(services), "GET"),
         route("/loupe/hardware/events", _events(services, lifecycle), "GET"),
         route("/loupe/hardware/history", _history(services), "GET"),
+        route("/loupe/check", _check(services), "GET"),
     ]
 
 
@@ -72,6 +74,16 @@ def _history(services: GatewayServices) -> Handler:
     return respond
 
 
+def _check(services: GatewayServices) -> Handler:
+    """Whether this machine is right, looked at anew: takes some seconds."""
+
+    async def respond(request: Request) -> Response:
+        checks = await services.check.run()
+        return JSONResponse({"loupe": __version__, "checks": [plain(check) for check in checks]}, headers=_FRESH)
+
+    return respond
+
+
 def _seconds(given: str | None) -> float:
     try:
         seconds = DEFAULT_SECONDS if given is None else float(given)
@@ -83,7 +95,7 @@ def _seconds(given: str | None) -> float:
 
 
 def plain(value: Any) -> Json:
-    """A value of `core.hardware` in JSON's types."""
+    """A value of `core` in JSON's types."""
     if is_dataclass(value):
         return {one.name: plain(getattr(value, one.name)) for one in fields(value)}
     if isinstance(value, Mapping):

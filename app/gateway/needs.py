@@ -18,6 +18,7 @@ from app.core.ports import Clock
 from app.services.access_keys import LOCAL, OWNER, AccessKeys, Visitor
 from app.services.aliases import Aliases
 from app.services.chat import ChatService
+from app.services.checking.system import SystemCheck
 from app.services.hardware import Hardware
 from app.services.history_backups import HistoryBackups
 from app.services.host_admin import HostAdmin
@@ -65,6 +66,8 @@ class GatewayServices(Protocol):
     def telemetry(self) -> Telemetry: ...
     @property
     def hardware(self) -> Hardware: ...
+    @property
+    def check(self) -> SystemCheck: ...
     @property
     def figures(self) -> SeriesStore: ...
     @property

@@ -62,6 +62,7 @@ POLICIES: dict[str, dict[str, Policy]] = {
     "/loupe/hosts": {"GET": Policy.OVERVIEW},
     "/loupe/service/events": {"GET": Policy.OVERVIEW},
     "/loupe/aliases": {"GET": Policy.OVERVIEW},
+    "/loupe/check": {"GET": Policy.ADMIN},
     "/loupe/hardware": {"GET": Policy.OVERVIEW},
     "/loupe/hardware/events": {"GET": Policy.OVERVIEW},
     "/loupe/cache": {"GET": Policy.OVERVIEW},

@@ -21,6 +21,7 @@ from app.core.ports import Clock
 EVERY = 1.0  # seconds between two looks
 BUDGET = 0.2  # seconds that one look may take; what takes longer is done more rarely
 SILENT = 5.0  # seconds after which a reading that has not come back is said to hang
+FIRST_SECONDS = 3.0  # a driver that has to be woken takes so long
 _JOIN_SECONDS = 2.0
 Value = TypeVar("Value")
 _MACHINE_SERIES = (
@@ -78,6 +79,11 @@ class Hardware:
     def state(self) -> HardwareState:
         """The newest look; safe from every thread."""
         return self._state
+
+    def gpus(self, seconds: float = FIRST_SECONDS) -> Gpus:
+        """The GPUs; just after the start they are waited for, so long at most. Blocks."""
+        self._gpus.seen.wait(seconds)
+        return self._seen_gpus()
 
     @property
     def cost(self) -> Cost:
@@ -144,6 +150,7 @@ class _Reading(Generic[Value]):
     def __init__(self, what: str, read: Callable[[], Value], first: Value, failed: Callable[[str], Value]) -> None:
         self._what, self._read, self._failed = what, read, failed
         self.value, self.took = first, 0.0
+        self.seen = threading.Event()  # set when there was a first reading
         self._began: float | None = None
         self._told = ""
 
@@ -158,6 +165,7 @@ class _Reading(Generic[Value]):
                 self._told = why
                 log.warning("hardware not read", what=self._what, exc_info=True)
         self.took, self._began = time.monotonic() - began, None
+        self.seen.set()
         return self.value
 
     def wait(self, every: float) -> float:

@@ -77,3 +77,13 @@ async def test_a_library_that_hangs_holds_up_neither_answers_nor_the_end(tmp_pat
                 assert (await client.get("/healthz")).status_code == 200
     finally:
         library.running.set()
+
+
+async def test_the_check_of_the_machine_is_told_with_its_hosts(tmp_path: Path) -> None:
+    async with loupe(tmp_path, NOBODY) as product, httpx.AsyncClient(base_url=product.url, timeout=60) as client:
+        told = (await client.get("/loupe/check")).json()
+    checks = {check["name"]: check for check in told["checks"]}
+    assert {"processor", "memory", "GPU", "disk", "memory bandwidth", "settings"} <= checks.keys()
+    (host,) = (check for name, check in checks.items() if name.startswith("host "))
+    assert host["status"] == "fail" and host["advice"]
+    assert all(set(check) == {"name", "status", "found", "needed", "advice"} for check in told["checks"])

@@ -26,6 +26,7 @@ from app.comparison.side_by_side import SideBySide
 from app.comparison.vote_store import VoteStore
 from app.config import Settings
 from app.config_report import LoadedSettings
+from app.core.checks import Check, Verdict
 from app.core.errors import LoupeError
 from app.core.generation import Chunk, GenerationRequest, Json, Priority, Span, Usage
 from app.core.hosts import HostAddress, HostSeats, HostState, HostStatus, LoadedModel
@@ -360,6 +361,21 @@ class ScriptedModel:
         yield Chunk(b"", done=True, done_reason="stop", usage=usage)
 
 
+class FakeCheck:
+    """A machine with one thing that fails and one that could be better."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    async def run(self) -> tuple[Check, ...]:
+        self.looks += 1
+        return (
+            Check("processor", Verdict.OK, "Test <1>: AVX2", "AVX2"),
+            Check("memory", Verdict.WARN, "3.0 GiB", "8 GiB", "Only small models fit."),
+            Check("host far", Verdict.FAIL, "10.0.0.7:11434: does not answer", "a host that answers", "Start it."),
+        )
+
+
 class FakeServices:
     """Use as a context manager: it owns a loop in a thread, and a history in a folder."""
 
@@ -392,6 +408,7 @@ class FakeServices:
         self.prompts = PromptLibrary([PROMPTS])
         self.pictures = ChartProcess(ROOT / "build" / "charts", dict(os.environ))
         self.comparisons = FakeComparisons(self.jobs)
+        self.check = FakeCheck()
         self.embedded = True
         self.why = "No Ollama answers at 127.0.0.1:11434, so the built-in runtime is used."
 

@@ -280,3 +280,18 @@ def test_where_the_database_is_not_ours_the_page_says_so(services: FakeServices,
     page = calm(open_screen("settings", view="Backups"))
     assert "back it up with its own tools" in text_of(page) and "back-up" not in labels_of(page)
     assert settings_actions.BACKUP_SECONDS > 15
+
+
+def test_the_check_says_what_is_wrong_and_what_to_do_and_looks_again_when_asked(
+    services: FakeServices, open_screen: Open
+) -> None:
+    page = calm(open_screen("settings", view="Check"))
+    assert "Does not work as it is: host far." in text_of(page)
+    assert "Only small models fit." in html_of(page) and "needed: 8 GiB" in html_of(page)
+    assert "Test &lt;1&gt;: AVX2" in html_of(page) and "<1>" not in html_of(page)
+    assert "FAIL  host far" in html_of(page)  # what the button copies
+    assert services.check.looks == 1
+    page.run()
+    assert services.check.looks == 1
+    page.button(key="check-again").click().run()
+    assert services.check.looks == 2

@@ -55,7 +55,12 @@ LAW: dict[str, set[str]] = {
 # Of a permitted package, these modules alone.
 ONLY = {
     ("cli", "comparison"): {"app.comparison.question_set", "app.comparison.report", "app.comparison.results"},
-    ("cli", "services"): {"app.services.access_keys", "app.services.host_versions", "app.services.key_usage"},
+    ("cli", "services"): {
+        "app.services.access_keys",
+        "app.services.checking",
+        "app.services.host_versions",
+        "app.services.key_usage",
+    },
     ("runtime", "models"): {
         "app.models.gguf",
         "app.models.ggml",

@@ -178,6 +178,7 @@ _OPERATION = (
     ), status=(201,)),
     _delete("/loupe/keys", "Forget all keys: the door is as it was before the first one", "Forgotten"),
     _delete("/loupe/keys/{which}", "Revoke a key, by its id or its name", "OneKey"),
+    Operation("GET", "/loupe/check", "Whether this machine is right for models", {JSON: OBJECT}),
     Operation("GET", "/loupe/hardware", "What this machine does now", {JSON: OBJECT}),
     Operation("GET", "/loupe/hardware/events", "What this machine does, once a second", {EVENTS: None}, slow=True),
     _get("/loupe/hardware/history", "What this machine did", "HardwareHistory", query={

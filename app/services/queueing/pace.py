@@ -125,6 +125,12 @@ class Pace:
         while len(self._lengths) > FLOWS_KEPT:
             self._lengths.popitem(last=False)
 
+    def decode(self, host: str, model: str) -> float | None:
+        """Tokens/s with which the model writes its answers there; None until any was measured there."""
+        speeds = self._speeds.get((host, model))
+        seconds = median(speeds.decode) if speeds and speeds.decode else 0.0
+        return 1 / seconds if seconds > 0 else None
+
     def load(self, host: str, model: str) -> float:
         """Seconds to load the model there; 0 until any load was measured."""
         return self._typical("load", host, model) or 0.0

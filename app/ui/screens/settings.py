@@ -1,4 +1,4 @@
-"""Settings: what is set and by whom, keys, aliases, hosts, backups, and who one is. Its parts, one shown at a time."""
+"""Settings: what is set and by whom, keys, aliases, hosts, backups, the check of the machine. One part at a time."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from app.ui.components import (
     service_dialogs,
     settings_aliases,
     settings_backups,
+    settings_check,
     settings_head,
     settings_hosts,
     settings_keys,
@@ -22,6 +23,7 @@ VIEWS = {
     "Aliases": settings_aliases.show,
     "Hosts": settings_hosts.show,
     "Backups": settings_backups.show,
+    "Check": settings_check.show,
 }
 
 FOR_ALL = ("Keys", "Aliases", "Hosts")  # what one sees who administers nothing; no paths, no backups of others

@@ -1,0 +1,68 @@
+"""`python -m app check`: is this machine right for local models? Through the running instance, or one started for it.
+
+Exit status: 0 nothing fails, 1 something does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from dataclasses import asdict
+from typing import Any
+
+from app import __version__
+
+FAILS = 1
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object: checks, a list")
+    parser.set_defaults(command=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from app.core.checks import Check, Verdict
+    from app.services.checking.telling import as_text, in_short
+
+    told = _looked()
+    if options.json:
+        print(json.dumps(told, ensure_ascii=False, indent=2))
+    else:
+        checks = [Check(**{**row, "status": Verdict(row["status"])}) for row in told["checks"]]
+        print(as_text(checks, told["loupe"]))
+        print(in_short(checks))
+    return FAILS if any(check["status"] == "fail" for check in told["checks"]) else 0
+
+
+def _looked() -> dict[str, Any]:
+    from app.cli_client import some_instance
+    from app.core.errors import LoupeError
+
+    try:
+        with some_instance() as instance:
+            return instance.ask("GET", "/loupe/check")
+    except LoupeError as error:
+        return {"loupe": __version__, "checks": [*_without_an_instance(error.message)]}
+
+
+def _without_an_instance(why: str) -> list[dict[str, Any]]:
+    """Loupe itself cannot be asked: what can be seen from here, and that."""
+    from app.config_report import effective_table, load_settings
+    from app.core.checks import Check, Verdict
+    from app.core.hardware import Gpus
+    from app.services.checking.system import Surroundings, SystemCheck
+
+    loaded = load_settings()
+    rows = [(row.variable, row.value, row.source) for row in effective_table(loaded) if row.source != "default"]
+
+    async def nothing() -> tuple[()]:
+        return ()
+
+    around = Surroundings(
+        loaded.settings.data, lambda: Gpus(why="asked while Loupe runs"), tuple, nothing, rows, loaded.warnings
+    )
+    first = Check(
+        "Loupe", Verdict.FAIL, why, "a Loupe that starts", "Mend this first; the model hosts are asked by it."
+    )
+    return [asdict(check) for check in (first, *asyncio.run(SystemCheck(around).run()))]

@@ -1,0 +1,116 @@
+"""The model hosts: whether they answer, how far away they are, what is known of their versions, and how fast their
+models can be on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from app.core.checks import Check, Verdict
+from app.core.hosts import ANSWERING, HostStatus
+from app.services.checking.bandwidth import MARGIN, decode_limit
+
+FAR = 0.05  # seconds of a round trip from which on it is felt in every answer
+GB = 1e9
+OK, WARN, FAIL, UNKNOWN = Verdict.OK, Verdict.WARN, Verdict.FAIL, Verdict.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class VariantPace:
+    """A model on this machine: bytes of its file, and tokens/s that its answers were written with (None: none yet)."""
+
+    name: str
+    size: int
+    decode: float | None = None
+
+
+def hosts(statuses: Sequence[HostStatus]) -> Iterator[Check]:
+    if not statuses:
+        yield Check(
+            "model host",
+            FAIL,
+            "none",
+            "Ollama, or Loupe's own runtime",
+            "Install Ollama from ollama.com and start it with `ollama serve`.",
+        )
+    for status in statuses:
+        yield _host(status)
+        for warning in status.warnings:
+            yield Check(
+                f"host {status.address.name}: version",
+                FAIL if warning.severe else WARN,
+                status.version,
+                "Ollama 0.17.1",
+                f"{warning.text}.",
+            )
+
+
+def _host(status: HostStatus) -> Check:
+    name, where = f"host {status.address.name}", urlsplit(status.address.url)
+    place = "built in" if status.address.embedded else f"{where.hostname}:{where.port or 80}"
+    if status.state not in ANSWERING:
+        return Check(
+            name,
+            FAIL,
+            f"{place}: {status.error or status.state}",
+            "a host that answers",
+            "Start it, or take it out of LOUPE_HOSTS or OLLAMA_HOST; chats wait for it meanwhile.",
+        )
+    trip = "" if status.round_trip is None else f", {1000 * status.round_trip:.1f} ms away"
+    found = f"{place}: {status.server or 'Ollama ' + status.version}{trip}"
+    if not status.address.here and status.round_trip is not None and status.round_trip > FAR:
+        return Check(
+            name,
+            WARN,
+            found,
+            f"{1000 * FAR:.0f} ms",
+            "The first token of every answer is later by that much: a cable instead of wireless often mends it.",
+        )
+    return Check(name, OK, found, "a host that answers")
+
+
+def speeds(variants: Sequence[VariantPace], bandwidth: float | None) -> Iterator[Check]:
+    """The most tokens/s that memory allows each variant that runs on this machine's processor; dense models."""
+    if bandwidth is None:
+        yield Check("memory bandwidth", UNKNOWN, "could not be measured here")
+        return
+    yield Check(
+        "memory bandwidth",
+        OK if bandwidth >= 10 * GB else WARN,
+        f"{bandwidth / GB:.1f} GB/s read",
+        "20 GB/s for 4 tokens/s of a 7B model at 4 bits",
+        ""
+        if bandwidth >= 10 * GB
+        else "Every token reads the whole model: fill all memory channels, or take a smaller quantization.",
+    )
+    for one in sorted(variants, key=lambda one: -one.size):
+        limit = decode_limit(bandwidth, one.size)
+        found = f"at most {limit:.0f} tokens/s (memory)" if limit >= 10 else f"at most {limit:.1f} tokens/s (memory)"
+        if one.decode is None:
+            yield Check(
+                f"speed {one.name}",
+                OK if limit >= 5 else WARN,
+                found,
+                "5 tokens/s, as fast as one reads",
+                "" if limit >= 5 else "Slower than one reads: take a smaller quantization or model.",
+            )
+            continue
+        found += f", measured {one.decode:.1f} ({one.decode / limit:.0%})"
+        if one.decode > MARGIN * limit:
+            yield Check(
+                f"speed {one.name}",
+                UNKNOWN,
+                found,
+                "at most 100 %",
+                "Faster than memory allows: another program took bandwidth while it was measured, the model reads "
+                "only a part of its weights (mixture of experts), or a draft model helps it.",
+            )
+        else:
+            yield Check(
+                f"speed {one.name}",
+                OK if one.decode >= 5 else WARN,
+                found,
+                "5 tokens/s, as fast as one reads",
+                "" if one.decode >= 5 else "Slower than one reads: take a smaller quantization or model.",
+            )
