@@ -21,6 +21,7 @@ DATA = Path(__file__).parents[2] / "data" / "dialects"
 
 # Case: what is told otherwise than by Ollama, and why.
 OTHERWISE = {
+    "chat: error 403 'no'": ('"api_error"', '"permission_error"', "OpenAI's own word for a key that may not"),
     "responses: stream, nothing": ('"output":null', '"output":[]', "with null OpenAI's own client fails"),
     "responses: stream, summary": ('"output":null', '"output":[]', "with null OpenAI's own client fails"),
     "anthropic: whole, empty": ('"content":null', '"content":[]', "with null Anthropic's own client fails"),
