@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import psutil
 import structlog
 
 from app.backends.chart_process import ChartProcess
@@ -45,6 +44,7 @@ from app.core.ports import Backend, Clock, SystemClock
 from app.host_resolution import resolve_hosts
 from app.host_urls import read_address
 from app.models.catalog import Catalog
+from app.models.machine_memory import machine_memory
 from app.services.access_keys import AccessKeys
 from app.services.alias_route import AliasRoute
 from app.services.aliases import Aliases
@@ -292,7 +292,7 @@ def _export(settings: Settings, telemetry: Telemetry) -> SpanExport | None:
 
 
 def _free_memory() -> int:
-    return int(psutil.virtual_memory().available)
+    return machine_memory().free
 
 
 def _comparison_needs(way: Way, jobs: Jobs, catalog: Catalog, clock: Clock) -> Needs:

@@ -12,8 +12,8 @@ from typing import Any
 from app.core.errors import LoupeError
 from app.core.generation import Json
 from app.models.gguf_file import GgufFile
+from app.models.machine_memory import MachineMemory
 from app.runtime.library import LocalModel
-from app.runtime.machine_memory import MachineMemory
 from app.runtime.manifests import Layer, Manifest
 from app.runtime.memory_budget import PROCESS, MemoryBudget, Need
 from app.runtime.options import Launch, read_options

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from app.core.errors import ModelTooLarge
 from app.models.gguf_file import GgufFile
+from app.models.machine_memory import MachineMemory, machine_memory
 from app.models.memory_fit import facts_of_file, largest_context, predict
-from app.runtime.machine_memory import MachineMemory, machine_memory
 from app.runtime.worker_process import WorkerConfig
 
 PROCESS = 64 << 20  # a worker without its model: measured 46 to 50 MiB resident

@@ -64,6 +64,7 @@ ONLY = {
     ("runtime", "models"): {
         "app.models.gguf",
         "app.models.ggml",
+        "app.models.machine_memory",
         "app.models.memory_fit",
         "app.models.naming",
         "app.models.quantizer",

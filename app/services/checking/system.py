@@ -10,11 +10,11 @@ from pathlib import Path
 from app.core.checks import Check, Verdict
 from app.core.hardware import Gpus
 from app.core.hosts import HostStatus
+from app.models.machine_memory import machine_memory
 from app.services.checking import hosts as host_checks
 from app.services.checking import machine
 from app.services.checking.bandwidth import read_bandwidth
 from app.services.checking.hosts import VariantPace
-from app.services.checking.room import memory_here
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +73,8 @@ class SystemCheck:
 
 
 def _memory(variants: Sequence[VariantPace]) -> Check:
-    total, free = memory_here()
-    return machine.memory(total, free, min((one.size for one in variants), default=None))
+    here = machine_memory()
+    return machine.memory(here.total, here.free, min((one.size for one in variants), default=None))
 
 
 def _private(check: Check) -> Check:

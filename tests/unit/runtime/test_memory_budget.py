@@ -9,8 +9,8 @@ import pytest
 
 from app.core.errors import ModelTooLarge
 from app.models.gguf_file import GgufFile, read_gguf
+from app.models.machine_memory import MachineMemory
 from app.models.memory_fit import facts_of_file, predict
-from app.runtime.machine_memory import MachineMemory
 from app.runtime.memory_budget import PROCESS, MemoryBudget
 from app.runtime.worker_process import WorkerConfig
 from tests.model_shapes import transformer, write_hollow

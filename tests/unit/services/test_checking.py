@@ -14,7 +14,6 @@ from app.core.hosts import HostAddress, HostState, HostStatus, HostWarning
 from app.services.checking import hosts, machine
 from app.services.checking.bandwidth import read_bandwidth
 from app.services.checking.hosts import VariantPace
-from app.services.checking.room import memory_here
 from app.services.checking.system import Surroundings, SystemCheck
 
 GIB = 1 << 30
@@ -68,16 +67,6 @@ def test_memory_is_judged_by_the_smallest_model_that_is_here() -> None:
     assert machine.memory(2 * GIB, 1 * GIB, None).status is Verdict.WARN
     told = machine.memory(16 * GIB, 1 * GIB, 4 * GIB)
     assert told.status is Verdict.FAIL and "4.0 GiB" in told.needed and "smaller model" in told.advice
-
-
-def test_a_container_s_memory_counts_and_what_it_caches_is_free(tmp_path: Path) -> None:
-    (tmp_path / "memory.max").write_text(f"{2 * GIB}\n")
-    (tmp_path / "memory.current").write_text(f"{1 * GIB}\n")
-    (tmp_path / "memory.stat").write_text(f"anon 5\ninactive_file {GIB // 4}\nactive_file {GIB // 4}\n")
-    total, free = memory_here(tmp_path)
-    assert total == 2 * GIB and 0 < free <= 3 * GIB // 2
-    (tmp_path / "memory.max").write_text("max\n")
-    assert memory_here(tmp_path)[0] > 0
 
 
 def test_disk_files_clock_and_sqlite_say_what_they_cost(tmp_path: Path, monkeypatch: Any) -> None:

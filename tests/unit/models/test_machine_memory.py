@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.runtime.machine_memory import MachineMemory, machine_memory
+from app.models.machine_memory import MachineMemory, machine_memory
 
 MIB = 1 << 20
 
