@@ -131,7 +131,7 @@ def _did_you_mean(word: str, known: set[str]) -> str:
 def effective_table(loaded: LoadedSettings) -> tuple[Row, ...]:
     """What is in force, secrets masked."""
     return tuple(
-        Row(variable_of(name), shown(name, getattr(loaded.settings, name)), loaded.sources[name])
+        Row(variable_of(name), shown(name, getattr(loaded.settings, name)), loaded.sources.get(name, "default"))
         for name in Settings.model_fields
     )
 

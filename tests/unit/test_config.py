@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.config import Settings, runtime_limits
-from app.config_report import effective_table, load_settings, markdown_table, variable_of
+from app.config_report import LoadedSettings, effective_table, load_settings, markdown_table, variable_of
 from app.core.errors import SettingsError
 
 ROOT = Path(__file__).parents[2]
@@ -258,3 +258,7 @@ def test_a_provider_that_others_could_read_on_the_way_is_refused(url: str, monke
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match="LOUPE_OIDC_METADATA_URL"):
         load_settings()
+
+
+def test_settings_of_which_nobody_says_where_they_come_from_are_told_as_defaults() -> None:
+    assert {row.source for row in effective_table(LoadedSettings(Settings(), {}, ()))} == {"default"}
