@@ -320,10 +320,13 @@ def _surroundings(
             for family in families for variant in family.variants for host in sorted(here & set(variant.hosts))[:1]
         )  # fmt: skip
 
-    rows = effective_table(loaded) if loaded else ()
+    def settings_of() -> tuple[tuple[str, str, str], ...]:
+        rows = effective_table(loaded) if loaded else ()
+        return tuple((row.variable, row.value, row.source) for row in rows if row.source != "default")
+
     return Surroundings(
         settings.data, hardware.gpus, pool.statuses, variants,
-        settings=[(row.variable, row.value, row.source) for row in rows if row.source != "default"],
+        settings=settings_of,
         warnings=loaded.warnings if loaded else (),
     )  # fmt: skip
 

@@ -60,7 +60,7 @@ def _without_an_instance(why: str) -> list[dict[str, Any]]:
         return ()
 
     around = Surroundings(
-        loaded.settings.data, lambda: Gpus(why="asked while Loupe runs"), tuple, nothing, rows, loaded.warnings
+        loaded.settings.data, lambda: Gpus(why="asked while Loupe runs"), tuple, nothing, lambda: rows, loaded.warnings
     )
     first = Check(
         "Loupe", Verdict.FAIL, why, "a Loupe that starts", "Mend this first; the model hosts are asked by it."

@@ -10,7 +10,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 import structlog
@@ -30,15 +30,6 @@ _MACHINE_SERIES = (
 )  # fmt: skip
 _GPU_SERIES = ("utilisation", "memory_used", "temperature", "power", "clock", "pcie_sent", "pcie_received")
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What watching costs: seconds of the newest look, and seconds until the next."""
-
-    machine: float = 0.0
-    gpus: float = 0.0
-    every: float = EVERY
 
 
 class Hardware:
@@ -84,10 +75,6 @@ class Hardware:
         """The GPUs; just after the start they are waited for, so long at most. Blocks."""
         self._gpus.seen.wait(seconds)
         return self._seen_gpus()
-
-    @property
-    def cost(self) -> Cost:
-        return Cost(self._machine.took, self._gpus.took, max(self._machine.wait(self._every), 0.0))
 
     async def watch(self) -> AsyncGenerator[HardwareState, None]:
         """The newest look, and each new one."""

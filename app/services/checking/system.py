@@ -26,7 +26,7 @@ class Surroundings:
     gpus: Callable[[], Gpus]
     statuses: Callable[[], Sequence[HostStatus]]
     variants: Callable[[], Awaitable[Sequence[VariantPace]]]
-    settings: Sequence[tuple[str, str, str]] = ()
+    settings: Callable[[], Sequence[tuple[str, str, str]]] = tuple
     warnings: Sequence[str] = ()
 
 
@@ -66,7 +66,7 @@ class SystemCheck:
             return None
 
     def _settings(self) -> Check:
-        told = ", ".join(f"{variable}={value} ({source})" for variable, value, source in self._around.settings)
+        told = ", ".join(f"{variable}={value} ({source})" for variable, value, source in self._around.settings())
         if self._around.warnings:
             return Check("settings", Verdict.WARN, told or "defaults", "", " ".join(self._around.warnings))
         return Check("settings", Verdict.OK, told or "defaults")

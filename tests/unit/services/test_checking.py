@@ -143,7 +143,9 @@ async def test_a_part_that_raises_costs_only_itself_and_no_home_folder_is_told(
     def bandwidth() -> float:
         raise MemoryError
 
-    around = Surroundings(tmp_path / "data", gpus, lambda: (), variants, [("LOUPE_PORT", "1", "LOUPE_PORT")], ["Odd."])
+    around = Surroundings(
+        tmp_path / "data", gpus, lambda: (), variants, lambda: [("LOUPE_PORT", "1", "LOUPE_PORT")], ["Odd."]
+    )
     (tmp_path / "data").mkdir()
     checks = {check.name: check for check in await SystemCheck(around, bandwidth).run()}
     assert checks["GPU"].status is Verdict.UNKNOWN and checks["memory bandwidth"].status is Verdict.UNKNOWN
