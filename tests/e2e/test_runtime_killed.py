@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import os
 import random
@@ -56,8 +57,8 @@ class Load:
                 number += 1
                 made = {"model": f"made-{number % 3}", "from": Q4, "system": f"system {number}", "stream": False}
                 self._server.send("POST", "/api/create", made)
-        except (OSError, json.JSONDecodeError):
-            pass  # the supervisor is gone
+        except (OSError, http.client.HTTPException, json.JSONDecodeError):
+            pass  # the supervisor is gone: before its answer, within its head, its body or its JSON
 
     def end(self) -> None:
         self._creating.join(20)
