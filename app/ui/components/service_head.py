@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from app.ui.components import add_host
 
-LIVE, CACHE = "Live", "Cache"
 
-
-def show() -> str:
+def show(parts: Sequence[str]) -> str:
     """Draws it; which part is shown."""
     with st.container(key="service-head", horizontal=True, gap="small", vertical_alignment="center"):
         chosen = st.segmented_control(
-            "Part", [LIVE, CACHE], default=LIVE, required=True, key="view", label_visibility="collapsed",
+            "Part", parts, default=parts[0], required=True, key="view", label_visibility="collapsed",
             bind="query-params",
         )  # fmt: skip
         add_host.show()
-    return chosen or LIVE
+    return chosen or parts[0]

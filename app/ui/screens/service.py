@@ -1,4 +1,7 @@
-"""Service: what the layer between clients and models is doing right now, and what it keeps."""
+"""Service: what the layer between clients and models is doing right now, what it keeps, and what it can be set to do.
+
+A part is a line of `VIEWS`; which one is shown stands in the address (`?view=`).
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,13 @@ from app.ui.components import (
     service_live,
 )
 
+VIEWS = {
+    "Live": service_live.show,
+    "Cache": cache_view.show,
+}
+
 host_strip.show()
 job_tray.show()
 with notices.showing_errors("service"):
-    if service_head.show() == service_head.CACHE:
-        cache_view.show()
-    else:
-        service_live.show()
+    VIEWS[service_head.show(list(VIEWS))]()
     service_dialogs.show()
