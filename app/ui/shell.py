@@ -19,6 +19,7 @@ if access.administers():  # a page that is not listed here cannot be opened
         st.Page(SCREENS / "compare.py", title="Compare", url_path="compare"),
         st.Page(SCREENS / "models.py", title="Models", url_path="models"),
         st.Page(SCREENS / "service.py", title="Service", url_path="service"),
+        st.Page(SCREENS / "dashboard.py", title="Dashboard", url_path="dashboard"),
     ]
 screens.append(st.Page(SCREENS / "settings.py", title="Settings", url_path="settings"))
 page = st.navigation(screens, position="top")

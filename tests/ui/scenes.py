@@ -21,6 +21,7 @@ from app.services.queueing.views import Eta, QueueSnapshot, RunningRow, WaitingR
 from app.services.response_cache import ResponseCache
 from app.services.telemetry import CacheDecision, Phase
 from tests.ui.card_scenes import CARD_SCENES
+from tests.ui.dashboard_scenes import DASHBOARD_SCENES
 from tests.ui.fake_services import EMBEDDED, MIB, OLLAMA, USAGE, FakeServices, Step, loaded, qwen, smollm2
 from tests.ui.hostile_scenes import HOSTILE_SCENES
 from tests.ui.settings_scenes import SETTINGS_SCENES
@@ -466,4 +467,4 @@ SCENES: dict[str, Scene] = {
         models_jobs, models_refused, chat_pulling, first_pull, service_empty, service, service_full, service_busy,
         service_trouble, cache, cache_empty, cache_off, history_lost,
     )
-} | CARD_SCENES | HOSTILE_SCENES | SIDE_SCENES | VOTES_SCENES | SETTINGS_SCENES  # fmt: skip
+} | CARD_SCENES | HOSTILE_SCENES | SIDE_SCENES | VOTES_SCENES | SETTINGS_SCENES | DASHBOARD_SCENES  # fmt: skip

@@ -28,6 +28,7 @@ TERMS = {
     "Decode": "Writing the answer, token by token.",
     "cached": "The same request was answered before; this is that answer, and no model ran.",
     "cache": "Whether an answer may come out of the cache, and is kept there, instead of being made by the model.",
+    "Rest": "The way to the host and back, and what the host itself waits for.",
     "temperature": "How freely the next token is drawn; 0 always takes the likeliest.",
     "top_p": "Draw only from the likeliest tokens that together have this probability.",
     "top_k": "Draw only from this many likeliest tokens.",

@@ -1,0 +1,26 @@
+"""Dashboard: how is the machine, and how long do answers take?
+
+A view is a line of `VIEWS`; which one is shown stands in the address (`?view=`).
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app.ui import notices
+from app.ui.components import dashboard_latency, host_strip, job_tray
+
+VIEWS = {
+    "Latency": dashboard_latency.show,
+}
+FIRST = next(iter(VIEWS))
+
+host_strip.show()
+job_tray.show()
+with st.container(key="dashboard-head", horizontal=True, gap="small", vertical_alignment="center"):
+    chosen = st.segmented_control(
+        "Part", list(VIEWS), default=FIRST, required=True, key="view", label_visibility="collapsed",
+        bind="query-params",
+    )  # fmt: skip
+with notices.showing_errors("dashboard"):
+    VIEWS[chosen or FIRST]()
