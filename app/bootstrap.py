@@ -53,6 +53,7 @@ from app.services.checking.hosts import VariantPace
 from app.services.checking.system import Surroundings, SystemCheck
 from app.services.energy import EnergyMeter
 from app.services.generations import Generations
+from app.services.happenings import Happenings
 from app.services.hardware import Hardware
 from app.services.hardware import figures as hardware_figures
 from app.services.history import History
@@ -61,6 +62,7 @@ from app.services.host_admin import HostAdmin
 from app.services.host_pool import HostPool
 from app.services.jobs import Jobs
 from app.services.key_usage import KeyUsage
+from app.services.live_series import LiveSeries
 from app.services.machine_reading import MachineReader
 from app.services.model_jobs import ModelJobs, Workshop
 from app.services.overview import Overview
@@ -70,6 +72,7 @@ from app.services.request_queue import QueueLimits, RequestQueue, SwapRule
 from app.services.response_cache import ResponseCache
 from app.services.retry_policy import RetryBudget
 from app.services.series_store import SeriesStore
+from app.services.service_figures import ServiceFigures
 from app.services.span_export import SpanExport
 from app.services.starter_family import StarterFamily
 from app.services.telemetry import Telemetry, Trace
@@ -88,6 +91,8 @@ class Services:
     overview: Overview
     hardware: Hardware
     figures: SeriesStore
+    happenings: Happenings
+    live: LiveSeries
     check: SystemCheck
     cache: ResponseCache
     pool: HostPool
@@ -143,6 +148,7 @@ class Services:
         if self.export is not None:
             self.export.start()
         self.backups.start()
+        self.live.start()
         self.hardware.start()
         if self.embedded and self.settings.starter:
             self.starter.start()
@@ -172,9 +178,14 @@ class Services:
         if self.export is not None:
             await self.export.stop()
         await self.hardware.close()
+        await self.live.stop()
         await asyncio.gather(
-            self.cache.close(), self.history.close(), self.key_usage.stop(), asyncio.to_thread(self.figures.close)
+            self.cache.close(), self.history.close(), self.key_usage.stop(), asyncio.to_thread(self._keep_figures)
         )
+
+    def _keep_figures(self) -> None:
+        self.live.keep()
+        self.figures.close()
 
 
 def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings | None = None) -> Services:
@@ -200,7 +211,8 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
     export = _export(settings, telemetry)
     hardware = Hardware(MachineReader(settings.data, clock).read, NvidiaGpus().read, clock)
     figures = SeriesStore(settings.data / "figures.db")
-    hardware.on_look(lambda state: figures.add(state.at, hardware_figures(state)))
+    happenings = Happenings(pool.statuses, telemetry.log)
+    live = LiveSeries(hardware, ServiceFigures(telemetry.log, queue, pool, clock), happenings, figures)
     _expose(telemetry, queue, pool, hardware)
     history = History(settings.history_url, clock)
     jobs = Jobs(clock)
@@ -236,6 +248,8 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
         hardware=hardware,
         check=SystemCheck(_surroundings(settings, loaded, hardware, pool, queue, catalog)),
         figures=figures,
+        happenings=happenings,
+        live=live,
         overview=Overview(cache, queue, pool, telemetry, clock, keys.named),
         cache=cache,
         pool=pool,

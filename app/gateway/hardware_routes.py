@@ -1,10 +1,11 @@
-"""What this machine does: now, as a feed, and over time; and whether it is right for models."""
+"""What this machine and the service do: now, as feeds, and over time; and whether the machine is right for models."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ from app.gateway.event_feed import EventFeed
 from app.gateway.needs import GatewayServices, Lifecycle
 from app.gateway.ollama_routes import route
 from app.gateway.ops_routes import Handler
+from app.services.live_series import told
+from app.services.series_store import SeriesStore
 
 DEFAULT_SECONDS = 900.0
 _FRESH = {"cache-control": "no-store"}
@@ -29,6 +32,7 @@ def hardware_routes(services: GatewayServices, lifecycle: Lifecycle) -> list[Bas
         route("/loupe/hardware", _look(services), "GET"),
         route("/loupe/hardware/events", _events(services, lifecycle), "GET"),
         route("/loupe/hardware/history", _history(services), "GET"),
+        route("/loupe/series/events", _series(services, lifecycle), "GET"),
         route("/loupe/check", _check(services), "GET"),
     ]
 
@@ -54,24 +58,45 @@ def _events(services: GatewayServices, lifecycle: Lifecycle) -> Callable[[Reques
     return respond
 
 
+def _series(services: GatewayServices, lifecycle: Lifecycle) -> Callable[[Request], Awaitable[EventFeed]]:
+    """All series once a second as server-sent events named `series`: first the whole (`now`, `limits`, `names`,
+    `unknown`), then what is different (`set`, `gone`), and what `happened`. After a gap the whole again."""
+
+    async def samples() -> AsyncGenerator[Sequence[Json], None]:
+        async with aclosing(services.live.watch()) as told:
+            async for sample in told:
+                yield [sample]
+
+    async def respond(request: Request) -> EventFeed:
+        lifecycle.admit()
+        return EventFeed("series", samples(), lifecycle, patience=services.settings.stall_seconds)
+
+    return respond
+
+
 def _history(services: GatewayServices) -> Handler:
-    """`?seconds=900` back from now: series by name, each as [mean, largest] or null at each of `at`."""
+    """`?seconds=900` back from now: series by name, each as [mean, largest] or null at each of `at`; what happened in
+    that time. `points`: about so many intervals at most, `series`: these alone."""
 
     async def respond(request: Request) -> Response:
         until = services.clock.now() + 1
-        back = _seconds(request.query_params.get("seconds"))
-        step, intervals = await asyncio.to_thread(services.figures.read, until - back, until)
-        names = sorted({name for interval in intervals for name in interval.figures})
+        back, points = _seconds(request.query_params.get("seconds")), _points(request.query_params.get("points"))
+        asked = set(filter(None, request.query_params.get("series", "").split(",")))
         return JSONResponse(
-            {
-                "step": step,
-                "at": [interval.at for interval in intervals],
-                "series": {name: [interval.figures.get(name) for interval in intervals] for name in names},
-            },
-            headers=_FRESH,
+            await asyncio.to_thread(_looked_up, services.figures, until - back, until, points, asked), headers=_FRESH
         )
 
     return respond
+
+
+def _looked_up(store: SeriesStore, since: float, until: float, points: int, asked: set[str]) -> Json:
+    step, intervals = store.read(since, until, points)
+    names = sorted({name for interval in intervals for name in interval.figures if not asked or name in asked})
+    return {
+        "step": step, "at": [interval.at for interval in intervals],
+        "series": {name: [plain(interval.figures.get(name)) for interval in intervals] for name in names},
+        "happened": [told(happening) for happening in store.marks(since, until)],
+    }  # fmt: skip
 
 
 def _check(services: GatewayServices) -> Handler:
@@ -92,6 +117,13 @@ def _seconds(given: str | None) -> float:
     if not 0 < seconds <= 366 * 86_400:
         raise BadRequest("seconds: give how far back to look, such as 900")
     return seconds
+
+
+def _points(given: str | None) -> int:
+    points = given if given is not None else "0"
+    if not (points.isascii() and points.isdecimal() and len(points) < 6):
+        raise BadRequest("points: give a whole number, such as 600")
+    return int(points)
 
 
 def plain(value: Any) -> Json:

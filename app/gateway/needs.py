@@ -25,6 +25,7 @@ from app.services.host_admin import HostAdmin
 from app.services.host_pool import HostPool
 from app.services.jobs import Jobs
 from app.services.key_usage import KeyUsage
+from app.services.live_series import LiveSeries
 from app.services.model_jobs import ModelJobs
 from app.services.overview import Overview
 from app.services.request_queue import RequestQueue
@@ -66,6 +67,8 @@ class GatewayServices(Protocol):
     def telemetry(self) -> Telemetry: ...
     @property
     def hardware(self) -> Hardware: ...
+    @property
+    def live(self) -> LiveSeries: ...
     @property
     def check(self) -> SystemCheck: ...
     @property

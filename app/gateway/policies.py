@@ -65,6 +65,8 @@ POLICIES: dict[str, dict[str, Policy]] = {
     "/loupe/check": {"GET": Policy.ADMIN},
     "/loupe/hardware": {"GET": Policy.OVERVIEW},
     "/loupe/hardware/events": {"GET": Policy.OVERVIEW},
+    "/loupe/hardware/history": {"GET": Policy.OVERVIEW},
+    "/loupe/series/events": {"GET": Policy.OVERVIEW},
     "/loupe/cache": {"GET": Policy.OVERVIEW},
     "/loupe/requests": {"GET": Policy.INFER},  # one's own; an admin sees everybody's
     "/loupe/requests/{id}": {"GET": Policy.INFER},

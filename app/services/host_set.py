@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 from app.core.errors import NoHealthyHost
-from app.core.hosts import HostStatus, Outage
+from app.core.hosts import HostAddress, HostStatus, LoadedModel, Outage
 from app.core.ports import Backend, Clock
 from app.services.watched_host import WatchedHost
 
@@ -82,6 +82,10 @@ class HostSet:
 
     def statuses(self) -> tuple[HostStatus, ...]:
         return tuple(host.status() for host in self._hosts)
+
+    def loads(self) -> tuple[tuple[HostAddress, LoadedModel], ...]:
+        """What each host had in memory when it last told; nobody is asked."""
+        return tuple((host.backend.address, model) for host in self._hosts for model in host.loaded.values())
 
     def backend(self, host: str) -> Backend:
         """The host of that name. Raises `NoHealthyHost` if there is none."""

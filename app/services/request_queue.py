@@ -66,6 +66,11 @@ class RequestQueue:
     def running(self) -> int:
         return len(self._dispatcher.running)
 
+    @property
+    def written(self) -> int:
+        """Tokens that models have written since the start, those of running answers too."""
+        return self._dispatcher.written
+
     # The way of a ticket
 
     def enter(self, ask: Ask) -> Ticket:

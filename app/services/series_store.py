@@ -1,7 +1,8 @@
 """Figures over time in a SQLite file of bounded size: every second for 15 minutes, every 10 s for a day, every minute
 for 30 days.
 
-A row is one interval of one resolution: for each series that had a figure, its mean and its largest value. It is
+A row is one interval of one resolution: for each series that had a figure, its mean and its largest value. Beside them
+stands what happened, as marks on the same axis. It is
 written in batches, so that a machine that fails loses seconds of a curve and a disk is spared; a damaged file is begun
 anew, since nobody's work is in it. Everything here blocks.
 """
@@ -9,21 +10,28 @@ anew, since nobody's work is in it. Everything here blocks.
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
+from app.services.happenings import Happening
+
 RESOLUTIONS = ((1, 900), (10, 86_400), (60, 30 * 86_400))  # seconds of an interval, and for how long it is kept
 BATCH = 10  # figures between two writes
+MARKS = 20_000  # that are kept at most
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS figures (step INTEGER NOT NULL, at INTEGER NOT NULL, figures TEXT NOT NULL, "
-    "PRIMARY KEY (step, at)) WITHOUT ROWID"
+    "PRIMARY KEY (step, at)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS marks (at REAL NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS marks_at ON marks (at)",
 )
+_TOO_MANY = "DELETE FROM marks WHERE rowid <= (SELECT max(rowid) FROM marks) - ?"
 log = structlog.get_logger(__name__)
 
 
@@ -45,6 +53,7 @@ class SeriesStore:
         self._failed = False
         self._open: dict[int, _Growing] = {}
         self._done: list[tuple[int, int, str]] = []
+        self._marks: list[Happening] = []
         self._figures = 0
 
     def add(self, at: float, figures: Mapping[str, float]) -> None:
@@ -62,19 +71,38 @@ class SeriesStore:
             if self._figures % BATCH == 0:
                 self._write(at)
 
-    def read(self, since: float, until: float) -> tuple[int, tuple[Interval, ...]]:
-        """(seconds of an interval, the intervals in order): in the finest resolution that reaches back to `since`."""
+    def mark(self, happening: Happening) -> None:
+        """Something that happened; written with the next figures."""
+        with self._lock:
+            self._marks = [*self._marks, happening][-MARKS:]
+
+    def marks(self, since: float, until: float, most: int = 500) -> tuple[Happening, ...]:
+        """What happened in that time, in order; the newest ones where there are more than `most`."""
+        question = "SELECT at, kind, text FROM marks WHERE at >= ? AND at < ? ORDER BY at DESC LIMIT ?"
+        with self._lock:
+            found = [mark for mark in self._marks if since <= mark.at < until]
+            with suppress(OSError, sqlite3.Error):
+                found += [Happening(*row) for row in self._connection().execute(question, (since, until, most))]
+        return tuple(sorted(found)[-most:])
+
+    def read(self, since: float, until: float, points: int = 0) -> tuple[int, tuple[Interval, ...]]:
+        """(seconds of an interval, the intervals in order): in the finest resolution that reaches back to `since`, and
+        with `points` in so coarse a one that they are about so many at most."""
         with self._lock:
             newest = max((growing.at for growing in self._open.values()), default=int(until))
-            step = next((step for step, kept in RESOLUTIONS if newest - since <= kept), RESOLUTIONS[-1][0])
+            fine = [step for step, kept in RESOLUTIONS if newest - since <= kept] or [RESOLUTIONS[-1][0]]
+            wanted = (until - since) / points if points else 0.0
+            step = max((step for step in fine if step <= wanted), default=fine[0])
             rows = [(at, text) for kept, at, text in self._done if kept == step and since <= at < until]
             rows = self._stored(step, since, until) + rows
             growing = self._open.get(step)
             if growing is not None and since <= growing.at < until:
                 rows.append((growing.at, growing.text()))
-        return step, tuple(
+        intervals = [
             Interval(at, {name: (mean, most) for name, (mean, most) in json.loads(text).items()}) for at, text in rows
-        )
+        ]
+        coarse = math.ceil(wanted / step) * step
+        return (coarse, _joined(intervals, coarse)) if coarse > step else (step, tuple(intervals))
 
     def close(self) -> None:
         with self._lock:
@@ -97,8 +125,12 @@ class SeriesStore:
             database = self._connection()
             with database:
                 database.executemany("INSERT OR REPLACE INTO figures VALUES (?, ?, ?)", self._done)
+                database.executemany("INSERT INTO marks VALUES (?, ?, ?)", self._marks)
                 for step, kept in RESOLUTIONS:
                     database.execute("DELETE FROM figures WHERE step = ? AND at < ?", (step, now - kept))
+                database.execute("DELETE FROM marks WHERE at < ?", (now - RESOLUTIONS[-1][1],))
+                if self._marks:
+                    database.execute(_TOO_MANY, (MARKS,))
             self._failed = False
         except (OSError, sqlite3.Error) as error:
             if not self._failed:
@@ -107,6 +139,7 @@ class SeriesStore:
             if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
                 self._begin_anew()
         self._done.clear()
+        self._marks = []
 
     def _connection(self) -> sqlite3.Connection:
         if self._database is None:
@@ -115,7 +148,8 @@ class SeriesStore:
             try:
                 for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "mmap_size=0"):
                     database.execute(f"PRAGMA {pragma}")
-                database.execute(_SCHEMA)
+                for statement in _SCHEMA:
+                    database.execute(statement)
             except sqlite3.DatabaseError as error:
                 database.close()
                 if isinstance(error, sqlite3.OperationalError):
@@ -148,10 +182,27 @@ class _Growing:
             row[1] += 1
             row[2] = max(row[2], value)
 
+    def join(self, figures: Mapping[str, tuple[float, float]]) -> None:
+        for name, (mean, most) in figures.items():
+            row = self._sums.setdefault(name, [0.0, 0, most])
+            row[0] += mean
+            row[1] += 1
+            row[2] = max(row[2], most)
+
+    def told(self) -> dict[str, tuple[float, float]]:
+        return {name: (_short(total / count), _short(most)) for name, (total, count, most) in self._sums.items()}
+
     def text(self) -> str:
-        return json.dumps(
-            {name: (_short(total / count), _short(most)) for name, (total, count, most) in self._sums.items()}
-        )
+        return json.dumps(self.told())
+
+
+def _joined(intervals: Sequence[Interval], step: int) -> tuple[Interval, ...]:
+    """Intervals of `step` seconds: means of the means, largest of the largest."""
+    growing: dict[int, _Growing] = {}
+    for interval in intervals:
+        begins = interval.at // step * step
+        growing.setdefault(begins, _Growing(begins)).join(interval.figures)
+    return tuple(Interval(at, one.told()) for at, one in sorted(growing.items()))
 
 
 def _short(value: float) -> float:

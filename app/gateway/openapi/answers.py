@@ -149,7 +149,10 @@ ANSWERS: dict[str, Schema] = {
         "requests": some(members(_REQUEST)), "running": WHOLE,
         "kept": members({"requests": WHOLE, "bytes": WHOLE, "limit": WHOLE}),
     }),
-    "HardwareHistory": members({"step": NUMBER, "at": some(NUMBER), "series": OBJECT}),
+    "HardwareHistory": members({
+        "step": NUMBER, "at": some(NUMBER), "series": OBJECT,
+        "happened": some(members({"at": NUMBER, "kind": TEXT, "text": TEXT})),
+    }),
     "Key": OBJECT,
     "Keys": members({"keys": some(ref("Key")), "needed": FLAG, "token": FLAG}),
     "NewKey": members({"key": ref("Key"), "secret": TEXT}),

@@ -181,9 +181,11 @@ _OPERATION = (
     Operation("GET", "/loupe/check", "Whether this machine is right for models", {JSON: OBJECT}),
     Operation("GET", "/loupe/hardware", "What this machine does now", {JSON: OBJECT}),
     Operation("GET", "/loupe/hardware/events", "What this machine does, once a second", {EVENTS: None}, slow=True),
-    _get("/loupe/hardware/history", "What this machine did", "HardwareHistory", query={
+    _get("/loupe/hardware/history", "What this machine and the service did", "HardwareHistory", query={
         "seconds": {"type": "number", "exclusiveMinimum": 0, "maximum": 366 * 86_400},
+        "points": {"type": "integer", "minimum": 0, "maximum": 99_999}, "series": TEXT,
     }),
+    Operation("GET", "/loupe/series/events", "All series, once a second", {EVENTS: None}, slow=True),
     _get("/loupe/queue", "Who waits and who runs", "Queue"),
     Operation("GET", "/loupe/queue/events", "The queue whenever it changes", {EVENTS: None}, slow=True),
     _post("/loupe/queue/pause", "Begin nothing new", "Queue"),

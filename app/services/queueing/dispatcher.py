@@ -44,6 +44,7 @@ class Dispatcher:
         self.running: dict[Ticket, None] = {}
         self.begun: Counter[str] = Counter()
         """How many requests each host was given so far."""
+        self._written = 0  # tokens of answers that have ended
         self.paused = False
         self._dispatching = self._again = False
 
@@ -158,7 +159,13 @@ class Dispatcher:
         if not ticket.settle(lease):
             self.stop(ticket, None, finished=False)
 
+    @property
+    def written(self) -> int:
+        """Tokens of all answers so far, of those that run too: their host's count where it has told one."""
+        return self._written + sum(ticket.tokens for ticket in self.running)
+
     def stop(self, ticket: Ticket, usage: Usage | None, *, finished: bool) -> None:
+        self._written += usage.output_tokens if usage is not None else ticket.tokens
         self._settle_account(ticket, usage)
         del self.running[ticket]
         lane, now = ticket.lane, self._clock.monotonic()
@@ -176,6 +183,7 @@ class Dispatcher:
     def put_back(self, ticket: Ticket) -> None:
         """To the head of its line, and its slot to the host that failed it."""
         lease, ticket.lease = ticket.lease, None
+        self._written += ticket.tokens
         self._settle_account(ticket, None)
         self.running.pop(ticket, None)
         self._schedule.give_back(ticket.lane)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from app.services.series_store import RESOLUTIONS, SeriesStore
+from app.services import series_store
+from app.services.happenings import Happening
+from app.services.series_store import RESOLUTIONS, Interval, SeriesStore
 
 START = 1_700_000_000
 
@@ -92,3 +95,42 @@ def test_a_place_that_cannot_be_written_costs_only_the_history(tmp_path: Path) -
         store.add(START + second, {"cpu": 1.0})
     assert store.read(START, START + 60)[1]  # the newest seconds
     store.close()
+
+
+def test_so_many_points_as_are_asked_for_come_with_true_means_and_peaks(tmp_path: Path) -> None:
+    store = SeriesStore(tmp_path / "figures.db")
+    for second in range(1200):
+        store.add(START + second, {"cpu": float(second % 100)})
+    now = START + 1200
+    assert store.read(now - 600, now, points=600)[0] == 1
+    step, intervals = store.read(now - 600, now, points=100)
+    assert step == 6 and len(intervals) <= 101
+    _as_they_were(intervals, step)
+    step, intervals = store.read(START, now, points=12)
+    assert step == 120 and len(intervals) <= 13  # of those of 60 s
+    _as_they_were(intervals, step)
+    store.close()
+
+
+def _as_they_were(intervals: Sequence[Interval], step: int) -> None:
+    """The whole ones have the means and peaks of the seconds that they are made of."""
+    for interval in intervals[1:-1]:
+        begins = interval.at - START
+        values = [float(second % 100) for second in range(begins, begins + step)]
+        assert interval.figures["cpu"] == (pytest.approx(sum(values) / step, rel=1e-5), max(values))
+
+
+def test_what_happened_is_kept_in_order_over_a_restart_and_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(series_store, "MARKS", 30)
+    store = SeriesStore(tmp_path / "figures.db")
+    for second in range(50):
+        store.mark(Happening(START + second, "load", f"model {second}"))
+        store.add(START + second, {"cpu": 1.0})
+    store.close()
+    again = SeriesStore(tmp_path / "figures.db")
+    told = again.marks(START, START + 100)
+    assert [one.text for one in told] == [f"model {second}" for second in range(20, 50)]
+    assert again.marks(START, START + 100, most=2) == told[-2:]
+    again.close()
