@@ -70,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     from app.cli_teach import add_options as add_teach_options
 
     add_teach_options(commands.add_parser("teach", help="a model's answers as training data for a smaller one"))
+    from app.cli_load import add_options as add_load_options
+
+    add_load_options(commands.add_parser("load", help="how many people a host can answer: a load run"))
     from app.cli_check import add_options as add_check_options
 
     add_check_options(commands.add_parser("check", help="is this machine right for local models?"))

@@ -26,6 +26,9 @@ from app.comparison.alias_choice import AliasChooser, KeptChoices
 from app.comparison.ballots import Ballots, questions_by_domain
 from app.comparison.comparisons import Comparisons, Needs
 from app.comparison.host_bench import Way
+from app.comparison.load_lab import sources
+from app.comparison.load_lab.lab import LoadLab, LoadNeeds
+from app.comparison.load_lab.runs import LoadStore
 from app.comparison.pane_run import PaneAsker
 from app.comparison.pictures import Pictures
 from app.comparison.question_set import QuestionSet, shipped_sets
@@ -111,6 +114,7 @@ class Services:
     catalog: Catalog
     starter: StarterFamily
     comparisons: Comparisons
+    load_lab: LoadLab
     teaching: Teaching
     prompts: PromptLibrary
     pictures: Pictures
@@ -143,6 +147,7 @@ class Services:
         await self.pool.start()
         await self.model_jobs.start()
         await self.comparisons.start()
+        await self.load_lab.start()
         await self.teaching.start()
         self.generations.start()
         if self.export is not None:
@@ -199,14 +204,14 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
     pool.predict = queue.predict
     choices = KeptChoices(lambda wish: chooser(wish), clock)
     aliases = Aliases(pool, settings.data, clock, choices)
-    way = AliasRoute(aliases.find, aliases.targets, pool, queue.pace.prompt_tokens)
+    route = AliasRoute(aliases.find, aliases.targets, pool, queue.pace.prompt_tokens)
     people = People(settings.oidc_admins, settings.oidc_users) if settings.oidc_metadata_url else None
     keys = AccessKeys(
         settings.data, clock, token=settings.signs_in_without_key,
         people=people.visitor if people else None,
     )  # fmt: skip
     key_usage = KeyUsage(keys, settings.data, clock)
-    chat = ChatService(cache, queue, pool, telemetry, RetryBudget(clock), way, key_usage)
+    chat = ChatService(cache, queue, pool, telemetry, RetryBudget(clock), route, key_usage)
     pool.on_gone(cache.forget_digest)
     export = _export(settings, telemetry)
     hardware = Hardware(MachineReader(settings.data, clock).read, NvidiaGpus().read, clock)
@@ -238,7 +243,9 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
     workshop = Workshop(QuantizerProcess(environment), settings.data, (settings.models_folder,), labels)
     model_jobs = ModelJobs(jobs, pool, changed, workshop, clock=clock, check_free=aliases.check_free)
     catalog = Catalog(pool, load, lambda: {**starter.making(), **model_jobs.making()}, clock)
-    needs = _comparison_needs(Way(chat, queue, pool, telemetry), jobs, catalog, clock)
+    way = Way(chat, queue, pool, telemetry)
+    needs = _comparison_needs(way, jobs, catalog, clock)
+    load_needs = LoadNeeds(way, jobs, clock, partial(sources.of_chats, history))
     comparisons = Comparisons(needs, ScorecardStore(settings.data / "compare" / "scorecards"))
     chooser = AliasChooser(catalog, comparisons.list, lambda host: pool.backend(host).address, _free_memory)
     return Services(
@@ -276,6 +283,7 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
         catalog=catalog,
         starter=starter,
         comparisons=comparisons,
+        load_lab=LoadLab(load_needs, LoadStore(settings.data / "load")),
         teaching=Teaching(needs, TrainingStore(settings.data / "compare" / "training")),
         prompts=PromptLibrary([PROMPTS, *([settings.prompts] if settings.prompts else [])]),
         pictures=ChartProcess(settings.data / "charts", environment),

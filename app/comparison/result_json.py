@@ -65,10 +65,18 @@ def _read(kind: Any, told: Any) -> Any:
         return {key: _read(get_args(kind)[1], item) for key, item in told.items()}
     if isinstance(kind, type) and is_dataclass(kind):
         hints = _hints(kind)
-        return kind(**{name: _read(hints[name], item) for name, item in told.items() if name in hints})
+        return kind(**{name: _read_field(name, hints[name], item) for name, item in told.items() if name in hints})
     if isinstance(kind, type) and issubclass(kind, Enum):
         return kind(told)
     return _read_plain(kind, told)
+
+
+def _read_field(name: str, kind: Any, told: Any) -> Any:
+    """Which field it was, is said with what is wrong with it."""
+    try:
+        return _read(kind, told)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise TypeError(f"{name}: {error}") from error
 
 
 def _read_union(kinds: tuple[Any, ...], told: Any) -> Any:

@@ -20,6 +20,7 @@ from app.gateway.history_routes import history_routes
 from app.gateway.host_routes import host_routes
 from app.gateway.jobs_routes import jobs_routes
 from app.gateway.keys_routes import keys_routes
+from app.gateway.load_routes import load_routes
 from app.gateway.management_routes import management_routes
 from app.gateway.needs import GatewayServices, Lifecycle
 from app.gateway.ollama_routes import ollama_routes
@@ -49,6 +50,7 @@ def create_routes(services: GatewayServices, lifecycle: Lifecycle | None = None)
         *management_routes(services, lifecycle),
         *jobs_routes(services, lifecycle),
         *compare_routes(services, lifecycle),
+        *load_routes(services, lifecycle),
         *service_routes(services, lifecycle),
         *hardware_routes(services, lifecycle),
         *host_routes(services),

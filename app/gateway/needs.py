@@ -10,6 +10,7 @@ from typing import Protocol
 from starlette.types import Scope
 
 from app.comparison.comparisons import Comparisons
+from app.comparison.load_lab.lab import LoadLab
 from app.comparison.pictures import Pictures
 from app.comparison.teaching import Teaching
 from app.config import Settings
@@ -57,6 +58,8 @@ class GatewayServices(Protocol):
     def jobs(self) -> Jobs: ...
     @property
     def comparisons(self) -> Comparisons: ...
+    @property
+    def load_lab(self) -> LoadLab: ...
     @property
     def pictures(self) -> Pictures: ...
     @property

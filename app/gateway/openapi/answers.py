@@ -131,6 +131,13 @@ ANSWERS: dict[str, Schema] = {
     "Comparisons": members({"comparisons": some(members({"id": TEXT, "family": TEXT, "state": TEXT}))}),
     "Rows": members({"texts": ANY, "rows": ANY}),
     "Pictures": members({"pictures": some(TEXT)}),
+    "LoadRun": members({
+        "id": TEXT, "state": TEXT, "plan": OBJECT, "environment": OBJECT, "requests": WHOLE, "figures": OBJECT,
+        "why": TEXT, "job": maybe(ref("Job")),
+    }),
+    "LoadRuns": members({"runs": some(members({"id": TEXT, "state": TEXT, "models": OBJECT, "requests": WHOLE}))}),
+    "LoadRows": members({"rows": some(OBJECT)}),
+    "LoadsBeside": members({"pairs": some(OBJECT), "differences": some(TEXT)}),
     "TrainingSet": members({
         "id": TEXT, "state": TEXT, "total": WHOLE, "answered": WHOLE, "whole": WHOLE, "teacher": OBJECT,
         "job": maybe(ref("Job")),

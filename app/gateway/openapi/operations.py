@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from app.comparison.load_lab.arrivals import Arrivals
 from app.core.generation import CacheMode, Priority
 from app.gateway.openapi.schemas import (
     FLAG,
@@ -212,6 +213,11 @@ _COMPARISON = asked(
     {"models": some(TEXT)}, reference=TEXT, depth=TEXT, context=WHOLE, question_set=TEXT, questions=some(TEXT),
     host=TEXT, budget=WHOLE, floor=NUMBER, use=TEXT, seed=WHOLE,
 )  # fmt: skip
+_LOAD = asked(
+    {"models": OBJECT}, arrivals=one_of(list(Arrivals)), rate=NUMBER, to_rate=NUMBER, seconds=NUMBER, count=WHOLE,
+    prompt=TEXT, output=TEXT, questions=some(TEXT), chats=FLAG, recording=some(OBJECT), speed=NUMBER, limits=OBJECT,
+    users=WHOLE, context=WHOLE, drain=NUMBER, host=TEXT, anyway=FLAG, seed=WHOLE,
+)  # fmt: skip
 _TRAINING = asked(
     {"model": TEXT}, questions=some(TEXT), question_set=TEXT, system=TEXT, tokens=WHOLE, host=TEXT
 )  # fmt: skip
@@ -250,6 +256,13 @@ _LOUPE = (
         "format": one_of(["svg", "png", "json"]), "dark": TEXT,
         "width": {"type": "integer", "minimum": 280, "maximum": 2000},
     }),
+    _get("/loupe/load", "The load runs", "LoadRuns"),
+    _post("/loupe/load", "Begin a load run", "LoadRun", _LOAD, status=(202,)),
+    _get("/loupe/load/{id}", "One load run, with its figures so far", "LoadRun"),
+    _delete("/loupe/load/{id}", "Delete a load run", "Deleted"),
+    _get("/loupe/load/{id}/rows", "Every request of a load run", "LoadRows"),
+    _get("/loupe/load/{id}/beside/{other}", "Two load runs beside each other", "LoadsBeside"),
+    _post("/loupe/load/{id}/cancel", "End a load run", "LoadRun"),
     _get("/loupe/aliases", "The aliases", "Aliases"),
     _get("/loupe/aliases/{name}", "One alias", "Alias"),
     Operation("PUT", "/loupe/aliases/{name}", "Make or change an alias", {JSON: ref("Alias")}, _ALIAS_BODY,
