@@ -73,6 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     from app.cli_load import add_options as add_load_options
 
     add_load_options(commands.add_parser("load", help="how many people a host can answer: a load run"))
+    from app.cli_batch import add_options as add_batch_options
+
+    add_batch_options(commands.add_parser("batch", help="a file of prompts, answered when nobody else asks"))
     from app.cli_check import add_options as add_check_options
 
     add_check_options(commands.add_parser("check", help="is this machine right for local models?"))

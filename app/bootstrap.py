@@ -51,6 +51,9 @@ from app.models.machine_memory import machine_memory
 from app.services.access_keys import AccessKeys
 from app.services.alias_route import AliasRoute
 from app.services.aliases import Aliases
+from app.services.batches.asking import Way as BatchWay
+from app.services.batches.batches import Batches
+from app.services.batches.store import BatchStore
 from app.services.chat import Caller, ChatService
 from app.services.checking.hosts import VariantPace
 from app.services.checking.system import Surroundings, SystemCheck
@@ -111,6 +114,7 @@ class Services:
     questions: Callable[[], Mapping[str, tuple[str, ...]]]  # shipped ones, by what they are about
     jobs: Jobs
     model_jobs: ModelJobs
+    batches: Batches
     catalog: Catalog
     starter: StarterFamily
     comparisons: Comparisons
@@ -149,6 +153,7 @@ class Services:
         await self.comparisons.start()
         await self.load_lab.start()
         await self.teaching.start()
+        await self.batches.start()
         self.generations.start()
         if self.export is not None:
             self.export.start()
@@ -176,6 +181,7 @@ class Services:
         await asyncio.gather(self.generations.stop(drain), self.side_by_side.close(drain), self.ballots.close())
         await self.chat.close()
         await self.jobs.stop()
+        await self.batches.close()
         await self.backups.stop()
         await self.hosts.stop()
         await self.pool.stop()
@@ -280,6 +286,13 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
         questions=partial(questions_by_domain, PROMPTS / "compare"),
         jobs=jobs,
         model_jobs=model_jobs,
+        batches=Batches(
+            BatchStore(settings.data / "batches.db"),
+            jobs,
+            BatchWay(chat, queue, pool, telemetry, settings.cache_mode),
+            aliases,
+            clock,
+        ),  # fmt: skip
         catalog=catalog,
         starter=starter,
         comparisons=comparisons,

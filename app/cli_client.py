@@ -66,6 +66,11 @@ class Instance:
         with self._sent(method, path, body, query) as answer:
             return answer.status, answer.read()
 
+    def marked(self, path: str, header: str, **query: str) -> tuple[int, bytes, str]:
+        """What is there, and a header of the answer ("" without one)."""
+        with self._sent("GET", path, None, query) as answer:
+            return answer.status, answer.read(), answer.headers.get(header, "")
+
     def events(self, path: str) -> Generator[dict[str, Any], None, None]:
         """The data of each server-sent event, to the end of the feed. Closing the iterator hangs up."""
         with self._sent("GET", path, None, {}) as answer:

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from app.core.errors import LoupeError
 from app.gateway.alias_routes import alias_routes
+from app.gateway.batch_routes import batch_routes
 from app.gateway.cache_routes import cache_routes
 from app.gateway.compare_routes import compare_routes
 from app.gateway.error_responses import BugBoundary, handle_http_error, handle_loupe_error
@@ -60,6 +61,7 @@ def create_routes(services: GatewayServices, lifecycle: Lifecycle | None = None)
         *keys_routes(services),
         *picture_routes(services),
         *training_routes(services, lifecycle),
+        *batch_routes(services, lifecycle),
     ]
 
 

@@ -18,6 +18,7 @@ from app.core.errors import Draining
 from app.core.ports import Clock
 from app.services.access_keys import LOCAL, OWNER, AccessKeys, Visitor
 from app.services.aliases import Aliases
+from app.services.batches.batches import Batches
 from app.services.chat import ChatService
 from app.services.checking.system import SystemCheck
 from app.services.hardware import Hardware
@@ -54,6 +55,8 @@ class GatewayServices(Protocol):
     def clock(self) -> Clock: ...
     @property
     def queue(self) -> RequestQueue: ...
+    @property
+    def batches(self) -> Batches: ...
     @property
     def jobs(self) -> Jobs: ...
     @property

@@ -73,6 +73,10 @@ POLICIES: dict[str, dict[str, Policy]] = {
     "/loupe/cache/entries": {"GET": Policy.INFER, "DELETE": Policy.INFER},  # one's own
     "/loupe/cache/entries/{key}": {"GET": Policy.INFER, "DELETE": Policy.INFER},
     "/loupe/cache/export": {"GET": Policy.INFER},
+    "/loupe/batches": {"GET": Policy.INFER, "POST": Policy.INFER},  # one's own; an admin sees everybody's
+    "/loupe/batches/{id}": {"GET": Policy.INFER, "DELETE": Policy.INFER},
+    "/loupe/batches/{id}/results": {"GET": Policy.INFER},
+    **{f"/loupe/batches/{{id}}/{verb}": {"POST": Policy.INFER} for verb in ("pause", "resume", "cancel", "retry")},
     "/api/chat": {"POST": Policy.INFER},
     "/api/generate": {"POST": Policy.INFER},
     "/api/embed": {"POST": Policy.INFER},

@@ -39,10 +39,7 @@ from app.wire.answers import error_text, gather, parse_object
 from app.wire.dialects import EVENTS, BuiltinToolFailed, Content, Exchange
 from app.wire.go_json import dumps
 from app.wire.model_names import names_cloud, parse_reference
-from app.wire.v1 import DIALECTS, Dialect, check_encoding, model_of, top_of
-
-_EXTRAS = ("keep_alive", "think")
-_FILLED = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
+from app.wire.v1 import DIALECTS, Dialect, add_extras, assumed, check_encoding, model_of, top_of
 
 
 def v1_routes(services: GatewayServices, lifecycle: Lifecycle) -> list[BaseRoute]:
@@ -69,8 +66,9 @@ def _asked(
                 error_body(request.scope["path"], error.status, error.message), error.status, media_type=JSON
             )
         native = dict(exchange.native)
-        caller = _add_extras(native, top, caller_of(request, services))
-        caller.assumed = _assumed(native, top)
+        caller = _with_cache(caller_of(request, services), top)
+        add_extras(native, top)
+        caller.assumed = assumed(native, top)
         if exchange.endpoint == "embed":
             return _embedding(services, lifecycle, exchange, native, caller)
         if exchange.relaxes_thinking and native.get("think") and not await _thinks(services, native):
@@ -92,28 +90,14 @@ def _refuse_cloud(name: str) -> None:
         parse_reference(name, feature="remote inference is unavailable")
 
 
-def _add_extras(native: dict[str, Json], given: Mapping[str, Json], caller: Caller) -> Caller:
-    """What Ollama's dialects have no word for, taken from the top of the body. Raises `BadRequest`."""
-    if (context := given.get("num_ctx")) is not None:
-        if not isinstance(context, int) or isinstance(context, bool) or context < 1:
-            raise BadRequest("num_ctx must be a positive whole number of tokens", "num_ctx")
-        options = native.get("options")
-        native["options"] = {**(options if isinstance(options, dict) else {}), "num_ctx": context}
-    native |= {name: given[name] for name in _EXTRAS if given.get(name) is not None}
+def _with_cache(caller: Caller, given: Mapping[str, Json]) -> Caller:
+    """The caller with what the body wants of the cache. Raises `BadRequest`."""
     if (cache := given.get("cache")) is None:
         return caller
     if cache not in tuple(CacheMode):
         raise BadRequest(f"cache must be one of {', '.join(CacheMode)}", "cache")
     mode = CacheMode(str(cache))
     return replace(caller, cache_mode=mode, cache_sampled=mode is CacheMode.USE)
-
-
-def _assumed(native: Mapping[str, Json], given: Mapping[str, Json]) -> tuple[str, ...]:
-    """The options that the dialect filled in because the client gave none."""
-    options = native.get("options")
-    if not isinstance(options, dict):
-        return ()
-    return tuple(name for name in _FILLED if name in options and given.get(name) is None)
 
 
 def _form(exchange: Exchange, path: str, dialect: Dialect) -> Form:

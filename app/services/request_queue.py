@@ -145,6 +145,16 @@ class RequestQueue:
             for ticket in itertools.chain(waiting, running)
         )
 
+    def awaited(self, host: str) -> frozenset[str]:
+        """The models that people wait for, for as far as that host may serve them."""
+        lines = self._schedule.lines
+        return frozenset(
+            ticket.ask.model
+            for flow in lines.flows(Priority.INTERACTIVE)
+            for ticket in lines.of(Priority.INTERACTIVE, flow)
+            if ticket.ask.host in ("", host)
+        )
+
     def refresh(self) -> None:
         """Bring positions and estimates up to date, which under load is otherwise done a few times a second."""
         self._picture.draw(tuple(self._dispatcher.running), paused=self._dispatcher.paused)

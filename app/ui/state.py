@@ -21,6 +21,7 @@ S = TypeVar("S")
 CHAT_PARAMETER = "chat"
 ROUND_PARAMETER = "round"
 REPORT_PARAMETER = "report"  # of the scorecard's address: that card
+BATCH_PARAMETER = "batch"  # of the batch jobs' address: the one whose answers are shown
 FAMILY_PARAMETER = "family"  # of the scorecard's address: a new card of this family
 MODEL_PARAMETER = "model"  # of the chat's address: a new chat with this model
 PAGE_OF_MESSAGES = 40
@@ -63,7 +64,8 @@ class ModelsState:
 
 @dataclass(slots=True)
 class ServiceState:
-    """`confirming` says what a dialog asks about: ("clear", ""), ("purge", model) or ("remove", host)."""
+    """`confirming` says what a dialog asks about: ("clear", ""), ("purge", model), ("remove", host) or
+    ("batch", the id of one)."""
 
     confirming: tuple[str, str] | None = None
     shown: int = PAGE_OF_ENTRIES
@@ -197,6 +199,11 @@ def open_card(card_id: str) -> None:
         st.query_params[REPORT_PARAMETER] = card_id
     else:
         st.query_params.pop(REPORT_PARAMETER, None)
+
+
+def open_batch() -> str:
+    """The batch that the address names, "" for none."""
+    return str(st.query_params.get(BATCH_PARAMETER, ""))
 
 
 def take_model_of_address() -> None:

@@ -32,6 +32,8 @@ class Dialect:
 
 
 _NO_CACHE = (("cache-control", "no-cache"),)
+_EXTRAS = ("keep_alive", "think")
+_FILLED = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
 
 DIALECTS: Mapping[str, Dialect] = {
     "/v1/chat/completions": Dialect(lambda body, _: ChatCompletions(body)),
@@ -65,6 +67,25 @@ def model_of(top: Mapping[str, Json]) -> str:
 def named_model(body: bytes) -> str:
     """The model of a JSON request, before anything else of it is looked at; "" where none is named."""
     return model_of(top_of(body))
+
+
+def add_extras(native: dict[str, Json], given: Mapping[str, Json]) -> None:
+    """Put what Ollama's dialects have no word for, from the top of a body, into the native request. Raises
+    `BadRequest`."""
+    if (context := given.get("num_ctx")) is not None:
+        if not isinstance(context, int) or isinstance(context, bool) or context < 1:
+            raise BadRequest("num_ctx must be a positive whole number of tokens", "num_ctx")
+        options = native.get("options")
+        native["options"] = {**(options if isinstance(options, dict) else {}), "num_ctx": context}
+    native |= {name: given[name] for name in _EXTRAS if given.get(name) is not None}
+
+
+def assumed(native: Mapping[str, Json], given: Mapping[str, Json]) -> tuple[str, ...]:
+    """The options that the dialect filled in because the client gave none."""
+    options = native.get("options")
+    if not isinstance(options, dict):
+        return ()
+    return tuple(name for name in _FILLED if name in options and given.get(name) is None)
 
 
 def check_encoding(encoding: str) -> None:

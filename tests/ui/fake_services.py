@@ -52,6 +52,7 @@ from app.services.prompt_library import PromptLibrary
 from app.services.queueing.views import QueueSnapshot
 from app.services.response_cache import ResponseCache
 from app.services.telemetry import CacheDecision, Phase, Telemetry
+from tests.ui.fake_batches import FakeBatches
 from tests.ui.fake_comparisons import FakeComparisons
 
 T = TypeVar("T")
@@ -405,6 +406,7 @@ class FakeServices:
         self.catalog = FakeCatalog()
         self.aliases = FakeAliases()
         self.model_jobs = FakeModelJobs(self.jobs, self.catalog)
+        self.batches = FakeBatches()
         self.prompts = PromptLibrary([PROMPTS])
         self.pictures = ChartProcess(ROOT / "build" / "charts", dict(os.environ))
         self.comparisons = FakeComparisons(self.jobs)

@@ -20,6 +20,7 @@ from app.services.model_jobs import MakeOffer
 from app.services.queueing.views import Eta, QueueSnapshot, RunningRow, WaitingRow
 from app.services.response_cache import ResponseCache
 from app.services.telemetry import CacheDecision, Phase
+from tests.ui.batch_scenes import BATCH_SCENES
 from tests.ui.card_scenes import CARD_SCENES
 from tests.ui.dashboard_scenes import DASHBOARD_SCENES
 from tests.ui.fake_services import EMBEDDED, MIB, OLLAMA, USAGE, FakeServices, Step, loaded, qwen, smollm2
@@ -468,3 +469,4 @@ SCENES: dict[str, Scene] = {
         service_trouble, cache, cache_empty, cache_off, history_lost,
     )
 } | CARD_SCENES | HOSTILE_SCENES | SIDE_SCENES | VOTES_SCENES | SETTINGS_SCENES | DASHBOARD_SCENES  # fmt: skip
+SCENES |= BATCH_SCENES

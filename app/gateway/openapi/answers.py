@@ -143,6 +143,12 @@ ANSWERS: dict[str, Schema] = {
         "job": maybe(ref("Job")),
     }),
     "TrainingSets": members({"sets": some(ref("TrainingSet"))}),
+    "Batch": members({
+        "id": TEXT, "name": TEXT, "owner": TEXT, "form": TEXT, "state": TEXT, "total": WHOLE, "answered": WHOLE,
+        "failed": WHOLE, "models": some(TEXT), "prompt_tokens": WHOLE, "output_tokens": WHOLE, "created_at": NUMBER,
+        "ended_at": maybe(NUMBER), "error": TEXT, "job": maybe(ref("Job")),
+    }),
+    "Batches": members({"batches": some(ref("Batch"))}),
     "Alias": members({"name": TEXT, "targets": some(TEXT), "now": OBJECT, "steps": some(OBJECT)}),
     "Aliases": members({"aliases": some(ref("Alias")), "version": WHOLE}),
     "AliasTried": members({

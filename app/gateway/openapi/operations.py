@@ -221,6 +221,10 @@ _LOAD = asked(
 _TRAINING = asked(
     {"model": TEXT}, questions=some(TEXT), question_set=TEXT, system=TEXT, tokens=WHOLE, host=TEXT
 )  # fmt: skip
+_BATCH = asked(
+    {"content": TEXT}, name=TEXT, model=TEXT, system=TEXT, options=OBJECT,
+    form=one_of(["jsonl", "csv", "text", "openai"]),
+)  # fmt: skip
 _REPORT = {JSON: None, "text/html": None, "text/csv": None, "text/markdown": None}
 _FORMAT = {"format": one_of(["json", "html", "csv", "md"])}
 _PICTURE = {"image/svg+xml": None, "image/png": None, JSON: None}
@@ -294,6 +298,17 @@ _LOUPE = (
         "application/jsonl": None, JSON: None,
     }, query=_FORM),
     Operation("GET", "/loupe/training/{id}/manifest", "Where a set comes from", {JSON: OBJECT}, query=_FORM),
+    _get("/loupe/batches", "The batch jobs", "Batches"),
+    _post("/loupe/batches", "Answer a file of prompts", "Batch", _BATCH, status=(202,)),
+    _get("/loupe/batches/{id}", "One batch", "Batch"),
+    _delete("/loupe/batches/{id}", "Delete a batch with its answers", "Deleted"),
+    Operation("GET", "/loupe/batches/{id}/results", "What a batch has answered so far", {
+        LINES: None, "text/csv": None,
+    }, query={"format": one_of(["jsonl", "csv", "openai"]), "after": WHOLE}),
+    _post("/loupe/batches/{id}/pause", "Begin no further prompt", "Batch"),
+    _post("/loupe/batches/{id}/resume", "Go on with a batch", "Batch"),
+    _post("/loupe/batches/{id}/cancel", "Stop a batch", "Batch"),
+    _post("/loupe/batches/{id}/retry", "Ask once more what failed", "Batch"),
 )  # fmt: skip
 
 OPERATIONS: tuple[Operation, ...] = (*_OLLAMA, *_V1, *_OPERATION, *_LOUPE)

@@ -18,7 +18,7 @@ from app.ui.state import dismissed_jobs, models_state, running_jobs
 
 LOOK_SECONDS = 2.0
 BUSY_SECONDS = 1.0
-TOLD_ENDS = ("pull", "make")  # a variant of the starter family shows itself in the list
+TOLD_ENDS = ("pull", "make", "batch")  # a variant of the starter family shows itself in the list
 
 
 def show() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from app.ui import service_actions
+from app.ui import batch_actions, batch_words, service_actions
 from app.ui import view_models as vm
 from app.ui.components import confirming
 from app.ui.state import service_state
@@ -17,10 +17,18 @@ def show() -> None:
         return
     what, name = asked
     told = vm.plain(name)
-    if what == "remove":
+    if what == "batch":
+        batch = batch_actions.find(name)
+        if batch is None:
+            service_actions.close_dialog()
+            return
+        title, verb = f"Delete {vm.plain(batch.name)}?", "Delete"
+        lines = [batch_words.deleting(batch)]
+        work: Callable[[], bool] = lambda: batch_actions.delete(name)  # noqa: E731
+    elif what == "remove":
         title, verb = f"Remove the host {told}?", "Remove"
         lines = ["Nothing new is sent there. What it is answering now ends first. Its models stay where they are."]
-        work: Callable[[], bool] = lambda: service_actions.remove_host(name)  # noqa: E731
+        work = lambda: service_actions.remove_host(name)  # noqa: E731
     else:
         title = f"Delete all cached answers of {told}?" if name else "Clear the cache?"
         verb = "Delete" if name else "Clear"

@@ -10,6 +10,7 @@ from app.ui.components import (
     cache_view,
     host_strip,
     job_tray,
+    service_batches,
     service_dialogs,
     service_head,
     service_live,
@@ -18,6 +19,7 @@ from app.ui.components import (
 VIEWS = {
     "Live": service_live.show,
     "Cache": cache_view.show,
+    "Batch jobs": service_batches.show,
 }
 
 host_strip.show()
