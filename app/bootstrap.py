@@ -18,10 +18,9 @@ import structlog
 from app.backends.chart_process import ChartProcess
 from app.backends.embedded import EmbeddedRuntime, EmbeddedSettings
 from app.backends.nvml import NvidiaGpus
-from app.backends.ollama_http import HostTimeouts, OllamaHttp
-from app.backends.otlp_http import OtlpHttp
 from app.backends.quantizer_process import QuantizerProcess
 from app.backends.starter_process import StarterProcess
+from app.bootstrap_parts import expose, host_backend, host_timeouts, queue_limits, span_export, surroundings
 from app.comparison.alias_choice import AliasChooser, KeptChoices
 from app.comparison.ballots import Ballots, questions_by_domain
 from app.comparison.comparisons import Comparisons, Needs
@@ -39,11 +38,9 @@ from app.comparison.teaching import Teaching
 from app.comparison.training_store import TrainingStore
 from app.comparison.vote_store import VoteStore
 from app.config import Settings, process_environment, runtime_limits
-from app.config_report import LoadedSettings, effective_table
-from app.config_values import header_pairs
+from app.config_report import LoadedSettings
 from app.core.generation import CacheMode, GenerationRequest, Priority
-from app.core.hosts import ANSWERING, HostAddress
-from app.core.ports import Backend, Clock, SystemClock
+from app.core.ports import Clock, SystemClock
 from app.host_resolution import resolve_hosts
 from app.host_urls import read_address
 from app.models.catalog import Catalog
@@ -55,13 +52,11 @@ from app.services.batches.asking import Way as BatchWay
 from app.services.batches.batches import Batches
 from app.services.batches.store import BatchStore
 from app.services.chat import Caller, ChatService
-from app.services.checking.hosts import VariantPace
-from app.services.checking.system import Surroundings, SystemCheck
+from app.services.checking.system import SystemCheck
 from app.services.energy import EnergyMeter
 from app.services.generations import Generations
 from app.services.happenings import Happenings
 from app.services.hardware import Hardware
-from app.services.hardware import figures as hardware_figures
 from app.services.history import History
 from app.services.history_backups import HistoryBackups
 from app.services.host_admin import HostAdmin
@@ -74,7 +69,7 @@ from app.services.model_jobs import ModelJobs, Workshop
 from app.services.overview import Overview
 from app.services.people import People
 from app.services.prompt_library import PromptLibrary
-from app.services.request_queue import QueueLimits, RequestQueue, SwapRule
+from app.services.request_queue import RequestQueue, SwapRule
 from app.services.response_cache import ResponseCache
 from app.services.retry_policy import RetryBudget
 from app.services.series_store import SeriesStore
@@ -169,7 +164,7 @@ class Services:
         self.embedded, self.why = resolution.embedded, resolution.why
         if self.embedded:
             await self.runtime.start()
-        backends = [_backend(self.settings, address) for address in resolution.hosts]
+        backends = [host_backend(self.settings, address) for address in resolution.hosts]
         self.hosts.populate([self.runtime] if self.embedded else backends)
         log.info("hosts", why=self.why)
 
@@ -206,7 +201,7 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
     cache = ResponseCache(settings.cache_folder, settings.cache_bytes, clock)
     pool = HostPool([], clock, outage=settings.outage_seconds, remote=settings.remote_models)
     rule = SwapRule(settings.swap_hold_seconds, settings.swap_overdue_seconds)
-    queue = RequestQueue(pool, clock, limits=_limits(settings), rule=rule, meter=telemetry.metrics)
+    queue = RequestQueue(pool, clock, limits=queue_limits(settings), rule=rule, meter=telemetry.metrics)
     pool.predict = queue.predict
     choices = KeptChoices(lambda wish: chooser(wish), clock)
     aliases = Aliases(pool, settings.data, clock, choices)
@@ -219,12 +214,12 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
     key_usage = KeyUsage(keys, settings.data, clock)
     chat = ChatService(cache, queue, pool, telemetry, RetryBudget(clock), route, key_usage)
     pool.on_gone(cache.forget_digest)
-    export = _export(settings, telemetry)
+    export = span_export(settings, telemetry)
     hardware = Hardware(MachineReader(settings.data, clock).read, NvidiaGpus().read, clock)
     figures = SeriesStore(settings.data / "figures.db")
     happenings = Happenings(pool.statuses, telemetry.log)
     live = LiveSeries(hardware, ServiceFigures(telemetry.log, queue, pool, clock), happenings, figures)
-    _expose(telemetry, queue, pool, hardware)
+    expose(telemetry, queue, pool, hardware)
     history = History(settings.history_url, clock)
     jobs = Jobs(clock)
 
@@ -259,14 +254,14 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
         loaded=loaded or LoadedSettings(settings, {}, ()),
         telemetry=telemetry,
         hardware=hardware,
-        check=SystemCheck(_surroundings(settings, loaded, hardware, pool, queue, catalog)),
+        check=SystemCheck(surroundings(settings, loaded, hardware, pool, queue, catalog)),
         figures=figures,
         happenings=happenings,
         live=live,
         overview=Overview(cache, queue, pool, telemetry, clock, keys.named),
         cache=cache,
         pool=pool,
-        hosts=HostAdmin(pool, settings.data, read_address, partial(_backend, settings), jobs.runs_on),
+        hosts=HostAdmin(pool, settings.data, read_address, partial(host_backend, settings), jobs.runs_on),
         queue=queue,
         chat=chat,
         aliases=aliases,
@@ -308,22 +303,12 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
                 slots=settings.slots,
                 limits=runtime_limits(settings.slots),
                 environment=environment,
-                timeouts=_timeouts(settings),
+                timeouts=host_timeouts(settings),
             )
         ),
         clock=clock,
         export=export,
     )
-
-
-def _export(settings: Settings, telemetry: Telemetry) -> SpanExport | None:
-    """The way to the collector of traces, where one is set."""
-    if settings.otlp_endpoint is None:
-        return None
-    headers = header_pairs(settings.otlp_headers.get_secret_value()) if settings.otlp_headers else {}
-    export = SpanExport(OtlpHttp(settings.otlp_endpoint, headers, settings.otlp_service), telemetry.metrics)
-    telemetry.export = export.offer
-    return export
 
 
 def _free_memory() -> int:
@@ -337,66 +322,3 @@ def _comparison_needs(way: Way, jobs: Jobs, catalog: Catalog, clock: Clock) -> N
     return Needs(
         way=way, jobs=jobs, clock=clock, look=catalog.snapshot, sets=sets, free=_free_memory, joules=EnergyMeter().total
     )
-
-
-def _surroundings(
-    settings: Settings, loaded: LoadedSettings | None, hardware: Hardware, pool: HostPool, queue: RequestQueue,
-    catalog: Catalog,
-) -> Surroundings:  # fmt: skip
-    """What the check of the machine looks at. Memory bounds only what runs here, and on the processor."""
-
-    async def variants() -> tuple[VariantPace, ...]:
-        if hardware.state.gpus.devices:
-            return ()
-        here = {status.address.name for status in pool.statuses() if status.address.here}
-        families = (await catalog.snapshot(stale_ok=True)).families
-        return tuple(
-            VariantPace(variant.name, variant.size, queue.pace.decode(host, variant.name))
-            for family in families for variant in family.variants for host in sorted(here & set(variant.hosts))[:1]
-        )  # fmt: skip
-
-    def settings_of() -> tuple[tuple[str, str, str], ...]:
-        rows = effective_table(loaded) if loaded else ()
-        return tuple((row.variable, row.value, row.source) for row in rows if row.source != "default")
-
-    return Surroundings(
-        settings.data, hardware.gpus, pool.statuses, variants,
-        settings=settings_of,
-        warnings=loaded.warnings if loaded else (),
-    )  # fmt: skip
-
-
-def _limits(settings: Settings) -> QueueLimits:
-    return QueueLimits(
-        waiting=settings.queue_limit,
-        per_page=settings.queue_per_page,
-        per_client=settings.queue_per_client,
-        wait_interactive=settings.queue_wait_seconds,
-        wait_batch=settings.queue_batch_wait_seconds,
-    )
-
-
-def _backend(settings: Settings, address: HostAddress) -> Backend:
-    return OllamaHttp(address, timeouts=_timeouts(settings))
-
-
-def _timeouts(settings: Settings) -> HostTimeouts:
-    return HostTimeouts(
-        connect=settings.connect_seconds, first_token=settings.first_token_seconds, stall=settings.stall_seconds
-    )
-
-
-def _expose(telemetry: Telemetry, queue: RequestQueue, pool: HostPool, hardware: Hardware) -> None:
-    """The gauges that belong to no single request."""
-    metrics = telemetry.metrics
-    metrics.gauge("queue_waiting", "Requests that wait for a slot.", lambda: queue.waiting)
-    metrics.gauge("queue_running", "Requests that hold a slot.", lambda: queue.running)
-
-    metrics.gauges(
-        "host_up", "1 if the model host answers.", "host",
-        lambda: {status.address.name: float(status.state in ANSWERING) for status in pool.statuses()},
-    )  # fmt: skip
-    metrics.gauges(
-        "hardware", "Processor, memory, disk, network and GPUs of this machine: shares 0 to 1, bytes, W, °C.", "series",
-        lambda: hardware_figures(hardware.state),
-    )  # fmt: skip

@@ -119,7 +119,7 @@ class Source:
 
 
 def package_of(name: str) -> str:
-    return next((family for family in ("config", "cli") if name.startswith(f"{family}_")), name)
+    return next((family for family in ("bootstrap", "config", "cli") if name.startswith(f"{family}_")), name)
 
 
 @cache

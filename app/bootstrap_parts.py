@@ -1,0 +1,96 @@
+"""Parts that the one assembly makes of the settings: limits, timeouts, the way of traces, what the check looks at."""
+
+from __future__ import annotations
+
+from app.backends.ollama_http import HostTimeouts, OllamaHttp
+from app.backends.otlp_http import OtlpHttp
+from app.config import Settings
+from app.config_report import LoadedSettings, effective_table
+from app.config_values import header_pairs
+from app.core.hosts import ANSWERING, HostAddress
+from app.core.ports import Backend
+from app.models.catalog import Catalog
+from app.services.checking.hosts import VariantPace
+from app.services.checking.system import Surroundings
+from app.services.hardware import Hardware
+from app.services.hardware import figures as hardware_figures
+from app.services.host_pool import HostPool
+from app.services.request_queue import QueueLimits, RequestQueue
+from app.services.span_export import SpanExport
+from app.services.telemetry import Telemetry
+
+
+def span_export(settings: Settings, telemetry: Telemetry) -> SpanExport | None:
+    """The way to the collector of traces, where one is set."""
+    if settings.otlp_endpoint is None:
+        return None
+    headers = header_pairs(settings.otlp_headers.get_secret_value()) if settings.otlp_headers else {}
+    export = SpanExport(OtlpHttp(settings.otlp_endpoint, headers, settings.otlp_service), telemetry.metrics)
+    telemetry.export = export.offer
+    return export
+
+
+def surroundings(
+    settings: Settings, loaded: LoadedSettings | None, hardware: Hardware, pool: HostPool, queue: RequestQueue,
+    catalog: Catalog,
+) -> Surroundings:  # fmt: skip
+    """What the check of the machine looks at. Memory bounds only what runs here, and on the processor."""
+
+    async def variants() -> tuple[VariantPace, ...]:
+        if hardware.state.gpus.devices:
+            return ()
+        here = {status.address.name for status in pool.statuses() if status.address.here}
+        families = (await catalog.snapshot(stale_ok=True)).families
+        return tuple(
+            VariantPace(variant.name, variant.size, queue.pace.decode(host, variant.name))
+            for family in families for variant in family.variants for host in sorted(here & set(variant.hosts))[:1]
+        )  # fmt: skip
+
+    def settings_of() -> tuple[tuple[str, str, str], ...]:
+        rows = effective_table(loaded) if loaded else ()
+        return tuple((row.variable, row.value, row.source) for row in rows if row.source != "default")
+
+    return Surroundings(
+        settings.data, hardware.gpus, pool.statuses, variants,
+        settings=settings_of,
+        warnings=loaded.warnings if loaded else (),
+    )  # fmt: skip
+
+
+def queue_limits(settings: Settings) -> QueueLimits:
+    """The bounds that the settings set."""
+    return QueueLimits(
+        waiting=settings.queue_limit,
+        per_page=settings.queue_per_page,
+        per_client=settings.queue_per_client,
+        wait_interactive=settings.queue_wait_seconds,
+        wait_batch=settings.queue_batch_wait_seconds,
+    )
+
+
+def host_backend(settings: Settings, address: HostAddress) -> Backend:
+    """How a host is spoken to."""
+    return OllamaHttp(address, timeouts=host_timeouts(settings))
+
+
+def host_timeouts(settings: Settings) -> HostTimeouts:
+    """How long a host may take to what."""
+    return HostTimeouts(
+        connect=settings.connect_seconds, first_token=settings.first_token_seconds, stall=settings.stall_seconds
+    )
+
+
+def expose(telemetry: Telemetry, queue: RequestQueue, pool: HostPool, hardware: Hardware) -> None:
+    """The gauges that belong to no single request."""
+    metrics = telemetry.metrics
+    metrics.gauge("queue_waiting", "Requests that wait for a slot.", lambda: queue.waiting)
+    metrics.gauge("queue_running", "Requests that hold a slot.", lambda: queue.running)
+
+    metrics.gauges(
+        "host_up", "1 if the model host answers.", "host",
+        lambda: {status.address.name: float(status.state in ANSWERING) for status in pool.statuses()},
+    )  # fmt: skip
+    metrics.gauges(
+        "hardware", "Processor, memory, disk, network and GPUs of this machine: shares 0 to 1, bytes, W, °C.", "series",
+        lambda: hardware_figures(hardware.state),
+    )  # fmt: skip
