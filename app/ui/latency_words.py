@@ -35,12 +35,9 @@ def summary(counts: Counted, window: str) -> str:
 
 
 def kept(size: LogSize) -> str:
-    """How far back the memory reaches, where that may be less than what was asked for."""
-    return (
-        f"The last {vm.grouped(size.requests)} are kept, since the start."
-        if size.bytes < 0.9 * size.limit
-        else (f"Only the last {vm.grouped(size.requests)} are kept.")
-    )
+    """That memory does not reach back further, where it is full."""
+    full = size.bytes > 0.9 * size.limit
+    return f"Only the last {vm.grouped(size.requests)} of all requests are kept." if full else ""
 
 
 def table(rows: Sequence[Latency]) -> str:
@@ -56,12 +53,15 @@ def _cells(row: Latency) -> tuple[str, ...]:
 
 
 def told(found: Percentile | None, unit: Callable[[float], str]) -> str:
-    """1.24 s (0.98–1.61 s); open at the end where the sample does not bound it."""
+    """1.24 s (0.98–1.61 s); 1.24 s (≥ 0.98 s) where the sample does not bound it above."""
     if found is None:
         return vm.UNKNOWN
     if found.low == found.value == found.high:
         return unit(found.value)
-    low, high = unit(found.low), unit(found.high) if found.high is not None else "…"
+    low = unit(found.low)
+    if found.high is None:
+        return f"{unit(found.value)} (≥ {low})"
+    high = unit(found.high)
     number, _, own = low.rpartition(" ")
     return f"{unit(found.value)} ({number if high.endswith(f' {own}') else low}–{high})"
 
@@ -126,7 +126,11 @@ def _ticks(ends: Sequence[float]) -> Iterator[str]:
     powers = [10.0**power for power in range(math.ceil(first - 1e-9), math.floor(last + 1e-9) + 1)]
     for second in powers if len(powers) > 1 else (ends[0], ends[-1]):
         place = 100 * (math.log10(second) - first) / (last - first)
-        yield f'<span style="left:{place:.2f}%">{escape(vm.duration(second))}</span>'
+        yield f'<span style="left:{place:.2f}%">{_round(second)}</span>'
+
+
+def _round(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
 
 
 def _spoken(row: Latency) -> str:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import random
+import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from app.core.generation import Span, Usage
+from app.core.hardware import Gpu, Gpus
+from app.services.happenings import Happening
 from app.services.telemetry import CacheDecision, FinishedRequest
-from tests.ui.fake_services import FakeServices
+from tests.ui.fake_services import EMBEDDED, MIB, FakeServices, loaded
 
+GIB = 2**30
 Q4, Q8, QWEN = "smollm2:135m-instruct-q4_K_M", "smollm2:135m-instruct-q8_0", "qwen3:4b-instruct-2507-q4_k_m"
 
 
@@ -51,6 +57,72 @@ def latency_empty(services: FakeServices) -> str:
     return "/dashboard?view=Latency"
 
 
+def _past(services: FakeServices, gpus: int = 0) -> None:
+    """Fifteen minutes in which a variant was loaded, asked by a few people, and replaced by another."""
+    rng, now = random.Random(5), int(time.time())
+    for ago in range(900, 0, -1):
+        busy = 0.5 + 0.5 * math.sin(ago / 70) if ago < 700 else 0.0
+        figures = {
+            "cpu": 0.04 + 0.8 * busy * (0.9 + 0.1 * rng.random()), "memory_used": (5.2 + 0.4 * busy) * GIB,
+            "queue_waiting": float(round(4 * max(0.0, busy - 0.6) * rng.random())), "queue_running": float(busy > 0.1),
+            "tokens_per_second": 38 * (busy > 0.1) * (0.9 + 0.2 * rng.random()), "hosts_down": 0.0,
+        }  # fmt: skip
+        if busy > 0.1:
+            figures |= {"ttft_p50": 0.25 + 0.3 * busy, "ttft_p95": 0.7 + 1.5 * busy * rng.random()}
+            figures["cache_hit_rate"] = 0.3 + 0.1 * busy
+        if ago < 700:
+            figures["loaded." + (Q4 if ago > 300 else Q8)] = float((327 if ago > 300 else 366) * MIB)
+        for index in range(gpus):
+            figures |= {
+                f"gpu{index}.utilisation": min(1.0, busy * (0.7 + 0.05 * index)),
+                f"gpu{index}.temperature": 45 + 30 * busy, f"gpu{index}.power": 60 + 200 * busy,
+                f"gpu{index}.memory_used": (9.0 + index) * GIB,
+            }  # fmt: skip
+            figures[f"loaded_gpu.{QWEN}"] = 2.6 * GIB * gpus
+        services.figures.add(now - ago, figures)
+    for ago, kind, text in (
+        (700, "load", f"{Q4} was loaded on built-in"), (300, "unload", f"{Q4} left the memory of built-in"),
+        (299, "load", f"{Q8} was loaded on built-in"), (120, "error", f"2 requests to {QWEN} failed: host_unreachable"),
+        (118, "host", "host bench does not answer"),
+    ):  # fmt: skip
+        services.figures.mark(Happening(now - ago, kind, text))
+
+
+def dashboard(services: FakeServices) -> str:
+    _past(services)
+    services.pool.held = ((EMBEDDED, replace(loaded(Q8), size=366 * MIB)),)
+    answered(services, Q8, ttft=0.42, age=5)
+    return "/dashboard"
+
+
+def _gpus(services: FakeServices, number: int) -> str:
+    _past(services, number)
+    services.pool.held = ((EMBEDDED, replace(loaded(QWEN), size=int(2.6 * GIB), size_vram=int(2.6 * GIB))),)
+    services.gpus = lambda: Gpus(
+        tuple(
+            Gpu(
+                index, "NVIDIA RTX 4090", f"GPU-{index}", 0.4 + 0.05 * index, (9 + index) * GIB, 24 * GIB, 61.0 + index,
+                180.5 + 9 * index, 450.0,
+            )
+            for index in range(number)
+        ), "570.86",
+    )  # fmt: skip
+    return "/dashboard"
+
+
+def dashboard_gpu(services: FakeServices) -> str:
+    return _gpus(services, 1)
+
+
+def dashboard_gpus(services: FakeServices) -> str:
+    return _gpus(services, 8)
+
+
+def dashboard_empty(services: FakeServices) -> str:
+    return "/dashboard"
+
+
 DASHBOARD_SCENES: dict[str, Callable[[FakeServices], str]] = {
-    "dashboard_latency": latency, "dashboard_latency_empty": latency_empty,
+    "dashboard": dashboard, "dashboard_gpu": dashboard_gpu, "dashboard_gpus": dashboard_gpus,
+    "dashboard_empty": dashboard_empty, "dashboard_latency": latency, "dashboard_latency_empty": latency_empty,
 }  # fmt: skip

@@ -29,6 +29,7 @@ from app.config_report import LoadedSettings
 from app.core.checks import Check, Verdict
 from app.core.errors import LoupeError
 from app.core.generation import Chunk, GenerationRequest, Json, Priority, Span, Usage
+from app.core.hardware import Gpus, Machine
 from app.core.hosts import HostAddress, HostSeats, HostState, HostStatus, LoadedModel
 from app.core.making import STARTER_PROVENANCE
 from app.core.ports import SystemClock
@@ -40,17 +41,22 @@ from app.services.alias_values import Alias
 from app.services.chat import Caller
 from app.services.energy import EnergyMeter
 from app.services.generations import Generations
+from app.services.happenings import Happenings
+from app.services.hardware import Hardware
 from app.services.history import History
 from app.services.history_backups import HistoryBackups
 from app.services.host_pool import PooledLoad
 from app.services.host_room import Beside
 from app.services.jobs import JobHandle, Jobs, JobView
 from app.services.key_usage import KeyUsage
+from app.services.live_series import LiveSeries
 from app.services.model_jobs import MakeOffer, Removal
 from app.services.overview import Overview
 from app.services.prompt_library import PromptLibrary
 from app.services.queueing.views import QueueSnapshot
 from app.services.response_cache import ResponseCache
+from app.services.series_store import SeriesStore
+from app.services.service_figures import ServiceFigures
 from app.services.telemetry import CacheDecision, Phase, Telemetry
 from tests.ui.fake_batches import FakeBatches
 from tests.ui.fake_comparisons import FakeComparisons
@@ -141,6 +147,7 @@ class FakePool:
         self.hosts: tuple[HostStatus, ...] = (HostStatus(EMBEDDED, HostState.HEALTHY, "0.33.0"),)
 
         self.slots = 2
+        self.held: tuple[tuple[HostAddress, LoadedModel], ...] = ()
 
     def statuses(self) -> tuple[HostStatus, ...]:
         return self.hosts
@@ -156,6 +163,9 @@ class FakePool:
 
     async def ps(self) -> tuple[PooledLoad, ...]:
         return ()
+
+    def loads(self) -> tuple[tuple[HostAddress, LoadedModel], ...]:
+        return self.held
 
 
 class FakeHosts:
@@ -229,9 +239,15 @@ class FakeQueue:
         self.calls: list[tuple[str, ...]] = []
         self.refusal: LoupeError | None = None
 
+    written = 0
+
     @property
     def waiting(self) -> int:
         return len(self.view.waiting)
+
+    @property
+    def running(self) -> int:
+        return len(self.view.running)
 
     def snapshot(self) -> QueueSnapshot:
         return self.view
@@ -393,6 +409,14 @@ class FakeServices:
         self.telemetry = Telemetry(SystemClock())
         self.overview = Overview(self.cache, self.queue, self.pool, self.telemetry, SystemClock())  # type: ignore[arg-type]
         self.settings = Settings(data=folder)
+        self.clock = SystemClock()
+        self.machine: Callable[[], Machine] = lambda: Machine(cpu=0.25, memory_used=6 << 30, memory_total=16 << 30)
+        self.gpus: Callable[[], Gpus] = lambda: Gpus(why="no NVIDIA GPU here")
+        self.hardware = Hardware(lambda: self.machine(), lambda: self.gpus(), self.clock)
+        self.figures = SeriesStore(folder / "figures.db")
+        self.happenings = Happenings(self.pool.statuses, self.telemetry.log)
+        seen = ServiceFigures(self.telemetry.log, self.queue, self.pool, self.clock)
+        self.live = LiveSeries(self.hardware, seen, self.happenings, self.figures)
         self.loaded = LoadedSettings(self.settings, {"data": "LOUPE_DATA"}, ())
         self.history = History(f"sqlite:///{folder}/history.db")
         self.backups = HistoryBackups(self.history, SystemClock())
@@ -488,6 +512,7 @@ class FakeServices:
             await self.history.close()
 
         self.run(down())
+        self.figures.close()
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(5)
         self.loop.close()

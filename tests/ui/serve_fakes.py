@@ -17,6 +17,7 @@ from typing import Any
 import streamlit as st
 import uvicorn
 
+from app.gateway.hardware_routes import hardware_routes
 from app.gateway.needs import Lifecycle
 from app.gateway.security_headers import inline_script_hashes, page_policy
 from app.gateway.service_routes import service_routes
@@ -56,7 +57,8 @@ def application(services: FakeServices, lifecycle: Lifecycle) -> st.App:
     for name, value in (OPTIONS | theme.options()).items():
         config.set_option(name, value)
     access.services = lambda: services  # type: ignore[assignment,return-value]
-    return st.App(SHELL, routes=[*assets.routes(services.pictures.bundle), *service_routes(services, lifecycle)])  # type: ignore[arg-type]
+    routes = [*service_routes(services, lifecycle), *hardware_routes(services, lifecycle)]  # type: ignore[arg-type]
+    return st.App(SHELL, routes=[*assets.routes(services.pictures.bundle), *routes])
 
 
 async def serve(scene: str, services: FakeServices) -> None:
@@ -67,6 +69,8 @@ async def serve(scene: str, services: FakeServices) -> None:
     listener.bind(("127.0.0.1", int(os.environ.get("SCENE_PORT", "0"))))
     listener.listen(64)
     pages = application(services, lifecycle)
+    services.live.start()
+    services.hardware.start()
     served = pages if os.environ.get("SCENE_POLICY") == "off" else under_policy(pages)
     server = uvicorn.Server(
         uvicorn.Config(served, log_level="warning", ws="websockets-sansio", timeout_graceful_shutdown=1)
@@ -79,6 +83,8 @@ async def serve(scene: str, services: FakeServices) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
     print(f"http://127.0.0.1:{listener.getsockname()[1]}{query}", flush=True)
     await server.serve(sockets=[listener])
+    await services.hardware.close()
+    await services.live.stop()
 
 
 def main() -> None:
