@@ -53,6 +53,7 @@ from app.services.batches.batches import Batches
 from app.services.batches.store import BatchStore
 from app.services.chat import Caller, ChatService
 from app.services.checking.system import SystemCheck
+from app.services.costing.service import Costing
 from app.services.energy import EnergyMeter
 from app.services.generations import Generations
 from app.services.happenings import Happenings
@@ -94,6 +95,7 @@ class Services:
     figures: SeriesStore
     happenings: Happenings
     live: LiveSeries
+    cost: Costing
     check: SystemCheck
     cache: ResponseCache
     pool: HostPool
@@ -155,6 +157,7 @@ class Services:
         self.backups.start()
         self.live.start()
         self.hardware.start()
+        await self.cost.start()
         if self.embedded and self.settings.starter:
             self.starter.start()
         self.started = True
@@ -183,6 +186,7 @@ class Services:
         await self.runtime.stop()
         if self.export is not None:
             await self.export.stop()
+        await self.cost.stop()
         await self.hardware.close()
         await self.live.stop()
         await asyncio.gather(
@@ -258,6 +262,9 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
         figures=figures,
         happenings=happenings,
         live=live,
+        cost=Costing(
+            telemetry, hardware, settings.data, clock, lambda host: pool.backend(host).address.here, keys.named
+        ),
         overview=Overview(cache, queue, pool, telemetry, clock, keys.named),
         cache=cache,
         pool=pool,

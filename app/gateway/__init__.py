@@ -15,6 +15,7 @@ from app.gateway.alias_routes import alias_routes
 from app.gateway.batch_routes import batch_routes
 from app.gateway.cache_routes import cache_routes
 from app.gateway.compare_routes import compare_routes
+from app.gateway.cost_routes import cost_routes
 from app.gateway.error_responses import BugBoundary, handle_http_error, handle_loupe_error
 from app.gateway.hardware_routes import hardware_routes
 from app.gateway.history_routes import history_routes
@@ -54,6 +55,7 @@ def create_routes(services: GatewayServices, lifecycle: Lifecycle | None = None)
         *load_routes(services, lifecycle),
         *service_routes(services, lifecycle),
         *hardware_routes(services, lifecycle),
+        *cost_routes(services),
         *host_routes(services),
         *alias_routes(services),
         *cache_routes(services),

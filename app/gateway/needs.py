@@ -21,6 +21,7 @@ from app.services.aliases import Aliases
 from app.services.batches.batches import Batches
 from app.services.chat import ChatService
 from app.services.checking.system import SystemCheck
+from app.services.costing.service import Costing
 from app.services.hardware import Hardware
 from app.services.history_backups import HistoryBackups
 from app.services.host_admin import HostAdmin
@@ -79,6 +80,8 @@ class GatewayServices(Protocol):
     def check(self) -> SystemCheck: ...
     @property
     def figures(self) -> SeriesStore: ...
+    @property
+    def cost(self) -> Costing: ...
     @property
     def overview(self) -> Overview: ...
     @property

@@ -15,6 +15,7 @@ st.html(f"<style>{theme.stylesheet()}</style>")
 st.logo(theme.ICON, size="small")
 screens = [st.Page(SCREENS / "chat.py", title="Chat", url_path="chat", default=True)]
 if access.administers():  # a page that is not listed here cannot be opened
+    screens.insert(0, st.Page(SCREENS / "home.py", title="Home", url_path="home"))
     screens += [
         st.Page(SCREENS / "compare.py", title="Compare", url_path="compare"),
         st.Page(SCREENS / "models.py", title="Models", url_path="models"),

@@ -122,6 +122,11 @@ class CardState:
     notices: dict[str, Notice] = field(default_factory=dict)  # a place on the page → what went wrong there
 
 
+@dataclass(slots=True)
+class CostState:
+    notices: dict[str, Notice] = field(default_factory=dict)  # a place on the page → what went wrong there
+
+
 def chat_state() -> ChatState:
     return _of("loupe.chat", ChatState)
 
@@ -148,6 +153,10 @@ def votes_state() -> VotesState:
 
 def card_state() -> CardState:
     return _of("loupe.card", CardState)
+
+
+def cost_state() -> CostState:
+    return _of("loupe.cost", CostState)
 
 
 def dismissed_jobs() -> set[str]:

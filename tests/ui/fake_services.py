@@ -39,6 +39,7 @@ from app.services.alias_targets import AliasView, Stop
 from app.services.alias_targets import Step as AliasStep
 from app.services.alias_values import Alias
 from app.services.chat import Caller
+from app.services.costing.service import Costing
 from app.services.energy import EnergyMeter
 from app.services.generations import Generations
 from app.services.happenings import Happenings
@@ -413,6 +414,9 @@ class FakeServices:
         self.machine: Callable[[], Machine] = lambda: Machine(cpu=0.25, memory_used=6 << 30, memory_total=16 << 30)
         self.gpus: Callable[[], Gpus] = lambda: Gpus(why="no NVIDIA GPU here")
         self.hardware = Hardware(lambda: self.machine(), lambda: self.gpus(), self.clock)
+        self.cost = Costing(
+            self.telemetry, self.hardware, folder, self.clock, lambda host: host == "built-in", self.keys.named
+        )
         self.figures = SeriesStore(folder / "figures.db")
         self.happenings = Happenings(self.pool.statuses, self.telemetry.log)
         seen = ServiceFigures(self.telemetry.log, self.queue, self.pool, self.clock)

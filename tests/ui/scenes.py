@@ -22,8 +22,10 @@ from app.services.response_cache import ResponseCache
 from app.services.telemetry import CacheDecision, Phase
 from tests.ui.batch_scenes import BATCH_SCENES
 from tests.ui.card_scenes import CARD_SCENES
+from tests.ui.cost_scenes import COST_SCENES
 from tests.ui.dashboard_scenes import DASHBOARD_SCENES
 from tests.ui.fake_services import EMBEDDED, MIB, OLLAMA, USAGE, FakeServices, Step, loaded, qwen, smollm2
+from tests.ui.home_scenes import HOME_SCENES
 from tests.ui.hostile_scenes import HOSTILE_SCENES
 from tests.ui.settings_scenes import SETTINGS_SCENES
 from tests.ui.side_scenes import SIDE_SCENES
@@ -470,3 +472,4 @@ SCENES: dict[str, Scene] = {
     )
 } | CARD_SCENES | HOSTILE_SCENES | SIDE_SCENES | VOTES_SCENES | SETTINGS_SCENES | DASHBOARD_SCENES  # fmt: skip
 SCENES |= BATCH_SCENES
+SCENES |= COST_SCENES | HOME_SCENES

@@ -19,6 +19,7 @@ from app.gateway.openapi.schemas import (
     some,
 )
 from app.services.cache_views import CachePage, CacheStats
+from app.services.costing.assumptions import Assumptions
 from app.services.history_file import Backup
 from app.services.make_offers import MakeOffer
 from app.services.model_removal import Removal
@@ -166,6 +167,12 @@ ANSWERS: dict[str, Schema] = {
         "step": NUMBER, "at": some(NUMBER), "series": OBJECT,
         "happened": some(members({"at": NUMBER, "kind": TEXT, "text": TEXT})),
     }),
+    "Cost": members({
+        "by": TEXT, "days": NUMBER, "rows": some(OBJECT), "total": OBJECT, "standing": OBJECT, "cloud": some(OBJECT),
+        "tokens_a_day": NUMBER, "most_tokens_a_day": maybe(NUMBER), "left_out": some(TEXT), "counters": some(TEXT),
+        "why_no_counter": TEXT, "machines": some(TEXT), "assumptions": ref("CostAssumptions"),
+    }),
+    "CostAssumptions": of_class(Assumptions),
     "Key": OBJECT,
     "Keys": members({"keys": some(ref("Key")), "needed": FLAG, "token": FLAG}),
     "NewKey": members({"key": ref("Key"), "secret": TEXT}),

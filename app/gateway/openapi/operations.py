@@ -25,6 +25,8 @@ from app.gateway.openapi.schemas import (
     some,
 )
 from app.services.access_keys import KeyScope
+from app.services.costing.ledger import KEPT_DAYS
+from app.services.costing.report import PARTS
 from app.wire import anthropic_request, openai_requests, openai_response_request
 from app.wire.requests import STRUCTS
 
@@ -154,6 +156,12 @@ _V1 = (
     _get("/v1/models/{name}", "One model", "Model"),
 )  # fmt: skip
 
+_ASSUMPTIONS = asked(
+    {}, currency=TEXT, kwh=NUMBER, machine=NUMBER, years=NUMBER, share=NUMBER, watts=OBJECT, rest=NUMBER,
+    beside=NUMBER, dollar=NUMBER, prices_on=TEXT,
+    prices=some(members({"name": TEXT, "read": NUMBER, "written": NUMBER})),
+)  # fmt: skip
+
 _OPERATION = (
     _get("/healthz", "That the process is alive", "Alive"),
     Operation("HEAD", "/healthz", "That the process is alive"),
@@ -187,6 +195,12 @@ _OPERATION = (
         "points": {"type": "integer", "minimum": 0, "maximum": 99_999}, "series": TEXT,
     }),
     Operation("GET", "/loupe/series/events", "All series, once a second", {EVENTS: None}, slow=True),
+    _get("/loupe/cost", "What answers cost, beside the cloud", "Cost", query={
+        "by": one_of(list(PARTS)), "days": {"type": "integer", "minimum": 1, "maximum": KEPT_DAYS},
+    }),
+    _get("/loupe/cost/assumptions", "What the cost is worked out from", "CostAssumptions"),
+    Operation("PUT", "/loupe/cost/assumptions", "State assumptions; null takes one back",
+              {JSON: ref("CostAssumptions")}, _ASSUMPTIONS),
     _get("/loupe/queue", "Who waits and who runs", "Queue"),
     Operation("GET", "/loupe/queue/events", "The queue whenever it changes", {EVENTS: None}, slow=True),
     _post("/loupe/queue/pause", "Begin nothing new", "Queue"),

@@ -1,0 +1,1 @@
+"""What answers cost: energy and time by variant, user, alias and day, money from stated prices, beside the cloud's."""

@@ -1,0 +1,216 @@
+"""The words of the Home screen: one line of truth, four figures, what needs somebody. Pure: no Streamlit, no services,
+no clock of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from app.core.hardware import HardwareState
+from app.core.hosts import ANSWERING, HostState, HostStatus
+from app.models.catalog import CatalogFamily, CatalogVariant, CatalogView
+from app.services.jobs import JobState, JobView
+from app.services.latency import FEWEST, quantile
+from app.services.queueing.views import QueueSnapshot
+from app.services.request_trace import FinishedRequest
+from app.ui import view_models as vm
+
+LATELY = 900.0  # seconds: what figures of requests are of
+NAMED = 2  # models that are named; more are counted
+LOW_DISK = 2 << 30  # bytes: a model hardly fits
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One large figure with a quiet line below; `help` on hover."""
+
+    name: str
+    value: str
+    note: str
+    help: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Something that wants a person: what it is, what to do, and the screen where that is done ("" where it is not
+    one)."""
+
+    what: str
+    to_do: str
+    screen: str = ""
+    label: str = ""
+
+
+def truth(catalog: CatalogView, hosts: Sequence[HostStatus], queue: QueueSnapshot, needs: Sequence[Need]) -> str:
+    """What runs, how busy, what needs me."""
+    return f"{_runs(catalog, hosts)} {_busy(queue)} {_needed(needs)}"
+
+
+def _runs(catalog: CatalogView, hosts: Sequence[HostStatus]) -> str:
+    answering = [host for host in hosts if host.state in ANSWERING]
+    if not answering:
+        starting = any(host.state in (HostState.WARMING, HostState.UNKNOWN) for host in hosts)
+        return "The model host is starting." if starting else "No model host answers."
+    where = _where(answering)
+    names = list(dict.fromkeys(_short(name, catalog) for host in answering for name in host.loaded))
+    if not names:
+        return f"{where}, no model in memory."
+    told = " and ".join(names) if len(names) <= NAMED else f"{len(names)} models"
+    return f"{where}, {told} in memory."
+
+
+def _where(answering: Sequence[HostStatus]) -> str:
+    if len(answering) > 1:
+        return f"{len(answering)} hosts answer"
+    [host] = answering
+    return "The built-in runtime answers" if host.address.embedded else f"Ollama on {host.address.name} answers"
+
+
+def _short(name: str, catalog: CatalogView) -> str:
+    found = catalog.find(name)
+    return f"{found[0].title} {found[1].label}" if found else name
+
+
+def _busy(queue: QueueSnapshot) -> str:
+    running, waiting = len(queue.running), len(queue.waiting)
+    if queue.paused:
+        return f"The queue is paused, {vm.count(waiting, 'request')} wait{'s' if waiting == 1 else ''}."
+    if not running and not waiting:
+        return "Nothing is asked just now."
+    told = f"{vm.count(running, 'answer')} {'is' if running == 1 else 'are'} being made"
+    if not waiting:
+        return f"{told}, nobody waits."
+    etas = [row.eta for row in queue.waiting if row.eta is not None]
+    begins = f", the next begins in {vm.between(etas[0].low, etas[0].high)}" if etas else ""
+    return f"{told}, {waiting} wait{'s' if waiting == 1 else ''}{begins}."
+
+
+def _needed(needs: Sequence[Need]) -> str:
+    if not needs:
+        return "Nothing needs you."
+    return "One thing needs you." if len(needs) == 1 else f"{len(needs)} things need you."
+
+
+def needs(
+    catalog: CatalogView, hosts: Sequence[HostStatus], queue: QueueSnapshot, jobs: Sequence[JobView],
+    state: HardwareState,
+) -> Iterator[Need]:  # fmt: skip
+    """The most pressing first."""
+    for host in hosts:
+        if host.state in (HostState.OFFLINE, HostState.MISCONFIGURED):
+            why = vm.sentence(host.error) or "It does not answer."
+            yield Need(f"The host {host.address.name} does not answer", why, "service", "Service")
+    if queue.paused:
+        yield Need("The queue is paused", "Nobody gets an answer until it goes on.", "service", "Service")
+    if queue.draining:
+        yield Need("The queue is drained", "Nothing new is taken until it goes on.", "service", "Service")
+    for job in jobs:
+        if job.state is JobState.FAILED:
+            yield Need(f"{job.title} failed", vm.sentence(job.error), "models", "Models")
+    free = state.machine.disk_free
+    if free is not None and free < LOW_DISK:
+        yield Need(f"The disk has {vm.size(free)} left", "Delete variants that nobody uses.", "models", "Models")
+    answering = any(host.state in ANSWERING for host in hosts)
+    if answering and not catalog.families and not catalog.problems and not any(job.active for job in jobs):
+        yield Need("There is no model yet", "Get one, and ask as soon as it is there.", "models", "Models")
+
+
+def figures(
+    queue: QueueSnapshot, records: Sequence[FinishedRequest], state: HardwareState, now: float
+) -> Iterator[Figure]:
+    """`records`: the newest first. `now` in seconds since the epoch."""
+    lately = [one for one in records if one.started_at + one.seconds >= now - LATELY]
+    measured = [one for one in lately if one.measured]
+    yield _answers(queue, lately)
+    yield _first_token(measured)
+    yield _speed(measured)
+    yield _memory(state)
+
+
+def _answers(queue: QueueSnapshot, lately: Sequence[FinishedRequest]) -> Figure:
+    waiting = f"{len(queue.waiting)} waiting" if queue.waiting else "nobody waits"
+    ended = f"{vm.count(len(lately), 'request')} in 15 min"
+    failed = sum(one.status not in ("ok", "cancelled") for one in lately)
+    told = f"{waiting}; {ended}" + (f", {failed} failed" if failed else "")
+    return Figure("Being answered", str(len(queue.running)), told)
+
+
+def _first_token(measured: Sequence[FinishedRequest]) -> Figure:
+    firsts = sorted(one.ttft for one in measured if one.ttft is not None)
+    what = "Time to first token, waiting included: the median of the last 15 minutes."
+    if not firsts:
+        return Figure("First token", vm.UNKNOWN, "no answer in 15 min", what)
+    slow = f"one in twenty over {vm.ttft(quantile(firsts, 0.95))}; " if len(firsts) >= FEWEST[0.95] else ""
+    return Figure("First token", vm.ttft(quantile(firsts, 0.5)), f"{slow}{vm.count(len(firsts), 'answer')}", what)
+
+
+def _speed(measured: Sequence[FinishedRequest]) -> Figure:
+    """Of the variant that answered most: speeds of several say nothing together."""
+    speeds: dict[str, list[float]] = {}
+    for one in measured:
+        if one.usage is not None and one.usage.decode_tps is not None:
+            speeds.setdefault(one.model, []).append(one.usage.decode_tps)
+    what = "Tokens written a second, without queue, load and prefill: the median of the last 15 minutes."
+    if not speeds:
+        return Figure("Writing", vm.UNKNOWN, "no answer in 15 min", what)
+    model, found = max(speeds.items(), key=lambda each: len(each[1]))
+    return Figure("Writing", vm.rate(median(found)), f"{model}, {vm.count(len(found), 'answer')}", what)
+
+
+def _memory(state: HardwareState) -> Figure:
+    """Of the GPU where there is one: that is where models want to be."""
+    machine = state.machine
+    gpus = [gpu for gpu in state.gpus.devices if gpu.memory_total]
+    here = f"{vm.size(machine.memory_used)} of {vm.size(machine.memory_total)}"
+    if not gpus:
+        why = state.gpus.why or "no GPU is seen"
+        if machine.memory_total is None:
+            return Figure("Memory", vm.UNKNOWN, "not looked yet")
+        return Figure("Memory", vm.percent((machine.memory_used or 0) / machine.memory_total), f"{here}; {why}")
+    used = sum(gpu.memory_used or 0 for gpu in gpus)
+    total = sum(gpu.memory_total or 0 for gpu in gpus)
+    name = "GPU memory" if len(gpus) == 1 else f"Memory of {len(gpus)} GPUs"
+    return Figure(name, vm.percent(used / total), f"{vm.size(used)} of {vm.size(total)}; beside it {here}")
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way on: a link and a sentence below it. `model` or `family`: what the screen is to begin with."""
+
+    screen: str
+    label: str
+    told: str
+    model: str = ""
+    family: str = ""
+
+
+def ways(catalog: CatalogView) -> tuple[Way, ...]:
+    """Three, as this machine stands."""
+    ready = [
+        (family, variant) for family in catalog.families for variant in family.variants if variant.state == "ready"
+    ]
+    talks = [pair for pair in ready if "completion" in (pair[1].capabilities or ("completion",))]
+    several = max(catalog.families, key=lambda family: len(family.variants), default=None)
+    return _ask(talks), _compare(several), _more(len(ready))
+
+
+def _ask(talks: Sequence[tuple[CatalogFamily, CatalogVariant]]) -> Way:
+    if not talks:
+        return Way("chat", "Chat", "As soon as a model is here.")
+    family, variant = next((pair for pair in talks if pair[1].loaded is not None), talks[0])
+    loaded = "in memory, answers at once" if variant.loaded else "is loaded with the first question"
+    return Way("chat", "Ask a question", f"{family.title} {variant.label}, {loaded}.", model=variant.name)
+
+
+def _compare(several: CatalogFamily | None) -> Way:
+    if several is None or len(several.variants) < 2:
+        return Way("compare", "Compare variants", "Which quantization is good enough, measured: needs two of a model.")
+    told = f"The {len(several.variants)} quantizations of {several.title}: quality, speed and memory, measured here."
+    return Way("compare", "Choose a quantization", told, family=several.key)
+
+
+def _more(there: int) -> Way:
+    if not there:
+        return Way("models", "Get a model", "Pull one by its tag; other quantizations of it are made here.")
+    return Way("models", "Models", f"{vm.count(there, 'variant')} here: size, fit and memory; get or make more.")
