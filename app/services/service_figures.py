@@ -6,7 +6,7 @@ A figure that nothing can be said about (no request in the last minute) is left 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from app.core.hosts import ANSWERING, HostAddress, HostState, HostStatus, LoadedModel
@@ -41,10 +41,13 @@ class Queue(Protocol):
 
 
 class ServiceFigures:
-    """Belongs to the event loop of what it looks at. One look is well under a millisecond."""
+    """Belongs to the event loop of what it looks at. One look is well under a millisecond. `jobs` tells how many run
+    (pulls, quantizing, scorecards)."""
 
-    def __init__(self, log: RequestLog, queue: Queue, hosts: Hosts, clock: Clock) -> None:
-        self._log, self._queue, self._hosts, self._clock = log, queue, hosts, clock
+    def __init__(
+        self, log: RequestLog, queue: Queue, hosts: Hosts, clock: Clock, jobs: Callable[[], int] = lambda: 0
+    ) -> None:
+        self._log, self._queue, self._hosts, self._clock, self._jobs = log, queue, hosts, clock, jobs
         self._written = queue.written
         self._looked = clock.monotonic()
 
@@ -53,6 +56,7 @@ class ServiceFigures:
         states = [status.state for status in self._hosts.statuses()]
         found = {
             "queue_waiting": float(self._queue.waiting), "queue_running": float(self._queue.running),
+            "jobs_running": float(self._jobs()),
             "hosts_down": float(sum(state not in (*ANSWERING, *STARTING) for state in states)),
         }  # fmt: skip
         if (pace := self._pace()) is not None:

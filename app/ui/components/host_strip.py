@@ -1,4 +1,5 @@
-"""What needs saying above a screen: hosts that do not answer. Looks every two seconds.
+"""What needs saying above a screen: hosts that do not answer. Looks every two seconds, unless something on the screen
+tells of changes by itself.
 
 Redraws itself alone; the whole page is run again only when something changed that the page shows.
 """
@@ -18,9 +19,9 @@ from app.ui.fragments import fragment
 LOOK_SECONDS = 2.0
 
 
-def show() -> None:
+def show(*, polls: bool = True) -> None:
     """Call it where the strip belongs, once per screen."""
-    _strip(signature())
+    fragment(run_every=LOOK_SECONDS if polls else None)(_strip)(signature())
 
 
 def signature() -> tuple[Any, ...]:
@@ -36,7 +37,6 @@ def signature() -> tuple[Any, ...]:
     return hosts, jobs, variants
 
 
-@fragment(run_every=LOOK_SECONDS)
 def _strip(drawn: tuple[Any, ...]) -> None:
     if signature() != drawn:
         st.rerun()

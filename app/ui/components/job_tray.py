@@ -21,13 +21,14 @@ BUSY_SECONDS = 1.0
 TOLD_ENDS = ("pull", "make", "batch")  # a variant of the starter family shows itself in the list
 
 
-def show() -> None:
-    """Call it once per screen, before anything else that stands at the bottom. Who may not end work sees none."""
+def show(*, polls: bool = True) -> None:
+    """Call it once per screen, before anything else that stands at the bottom. Who may not end work sees none. Without
+    `polls` it looks by itself only while something runs."""
     if not access.administers():
         return
     busy = any(job.active for job in access.services().jobs.list())
     with st.bottom:
-        fragment(run_every=BUSY_SECONDS if busy else LOOK_SECONDS)(_tray)()
+        fragment(run_every=BUSY_SECONDS if busy else LOOK_SECONDS if polls else None)(_tray)()
 
 
 def _tray() -> None:

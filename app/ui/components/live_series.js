@@ -364,9 +364,18 @@ class Series {
     const fresh = (told.happened ?? []).filter((one) => !this.marks.some((mark) => mark.at === one.at && mark.text === one.text))
     if (fresh.length) this.marks = [...this.marks, ...fresh]
     if (told.at) this.seen = told.at
+    this.noteChange(told)
     if (quiet) return this.arrange()
     this.tell()
     this.draw()
+  }
+
+  noteChange(told) { // of hosts and jobs, which the page tells of beside the series
+    const { hosts_down: down, jobs_running: jobs } = this.now
+    const key = `${down} ${jobs}`
+    const changed = this.around !== undefined && (key !== this.around || told.happened?.some((one) => one.kind === "host"))
+    this.around = key
+    if (changed) this.send("changed", told.at)
   }
 
   arrange() { // a row for each chart
@@ -652,10 +661,11 @@ class Series {
   }
 }
 
-export default function ({ data, parentElement }) {
+export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".lp-series")
   if (!root || !data) return undefined
   root.__series ??= new Series(root)
+  root.__series.send = setTriggerValue
   root.__series.show(data)
   return () => {
     root.__series?.end()

@@ -29,7 +29,12 @@ def show() -> None:
         _, seconds = filters.within()
     begin = whole(access.services().live.newest)
     series = st.components.v2.component("loupe_live_series", html=HTML, css=CSS, js=JS, isolate_styles=False)
-    series(key="live-series", data={"seconds": seconds, "begin": begin, "colours": _colours()})
+    # A host or a job that comes or goes is told so that the page is drawn anew: it does not look by itself.
+    series(
+        key="live-series",
+        on_changed_change=lambda: None,
+        data={"seconds": seconds, "begin": begin, "colours": _colours()},
+    )
 
 
 def _colours() -> dict[str, str]:

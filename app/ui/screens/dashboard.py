@@ -8,22 +8,25 @@ from __future__ import annotations
 import streamlit as st
 
 from app.ui import notices
-from app.ui.components import dashboard_cost, dashboard_latency, host_strip, job_tray, live_series, requests_view
+from app.ui.components import dashboard_cost, dashboard_latency, host_strip, job_tray, live_series
 
 VIEWS = {
     "Live": live_series.show,
     "Latency": dashboard_latency.show,
-    "Requests": requests_view.show,
     "Cost": dashboard_cost.show,
 }
 FIRST = next(iter(VIEWS))
 
-host_strip.show()
-job_tray.show()
+above = st.container()
 with st.container(key="dashboard-head", horizontal=True, gap="small", vertical_alignment="center"):
     chosen = st.segmented_control(
         "Part", list(VIEWS), default=FIRST, required=True, key="view", label_visibility="collapsed",
         bind="query-params",
     )  # fmt: skip
+view = chosen or FIRST
+polls = view != FIRST  # the live series say when something changed
+with above:
+    host_strip.show(polls=polls)
+job_tray.show(polls=polls)
 with notices.showing_errors("dashboard"):
-    VIEWS[chosen or FIRST]()
+    VIEWS[view]()

@@ -83,7 +83,7 @@ def watched(tmp_path: Path) -> Watched:
 def test_a_figure_that_nothing_can_be_said_about_is_left_out_and_no_zero(watched: Watched) -> None:
     watched.clock.advance(1)
     assert watched.figures.look() == {
-        "queue_waiting": 0.0, "queue_running": 0.0, "hosts_down": 0.0, "tokens_per_second": 0.0,
+        "queue_waiting": 0.0, "queue_running": 0.0, "hosts_down": 0.0, "tokens_per_second": 0.0, "jobs_running": 0.0,
     }  # fmt: skip
 
 
