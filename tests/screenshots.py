@@ -189,7 +189,7 @@ def settle(page: Page) -> None:
     page.evaluate("document.fonts.ready")
     page.locator('[data-testid="stMain"] [class*="st-key-"]').first.wait_for(state="attached")
     expect(page.get_by_test_id("stSkeleton")).to_have_count(0, timeout=30_000)  # not by a script: the policy forbids it
-    live = "/service" in page.url and "view=Cache" not in page.url
+    live = "/service" in page.url and "view=" not in page.url
     if live or page.url.endswith("/dashboard"):
         page.get_by_text("Up to date", exact=True).wait_for()
     page.wait_for_timeout(400)

@@ -15,6 +15,8 @@ from app.core.generation import Json
 from app.ui.notices import Notice
 
 if TYPE_CHECKING:
+    from app.comparison.chart_parts import Picture
+    from app.comparison.load_lab.plan import LoadPlan
     from app.services.model_jobs import MakeOffer
 
 S = TypeVar("S")
@@ -22,6 +24,7 @@ CHAT_PARAMETER = "chat"
 ROUND_PARAMETER = "round"
 REPORT_PARAMETER = "report"  # of the scorecard's address: that card
 BATCH_PARAMETER = "batch"  # of the batch jobs' address: the one whose answers are shown
+LOAD_PARAMETER, BESIDE_PARAMETER = "run", "beside"  # of the load lab's address: that run, beside another one
 FAMILY_PARAMETER = "family"  # of the scorecard's address: a new card of this family
 MODEL_PARAMETER = "model"  # of the chat's address: a new chat with this model
 PAGE_OF_MESSAGES = 40
@@ -69,6 +72,17 @@ class ServiceState:
 
     confirming: tuple[str, str] | None = None
     shown: int = PAGE_OF_ENTRIES
+    notices: dict[str, Notice] = field(default_factory=dict)  # a place on the page → what went wrong there
+
+
+@dataclass(slots=True)
+class LoadState:
+    """`refused` is what was asked for and would be felt by others: it can be asked for all the same. `deleting` is the
+    run whose dialog is open, `pictures` those of the run that was drawn last: (its id, light, dark)."""
+
+    refused: LoadPlan | None = None
+    deleting: str = ""
+    pictures: tuple[str, dict[str, Picture], dict[str, Picture]] | None = None
     notices: dict[str, Notice] = field(default_factory=dict)  # a place on the page → what went wrong there
 
 
@@ -137,6 +151,10 @@ def models_state() -> ModelsState:
 
 def service_state() -> ServiceState:
     return _of("loupe.service", ServiceState)
+
+
+def load_state() -> LoadState:
+    return _of("loupe.load", LoadState)
 
 
 def settings_state() -> SettingsState:
@@ -213,6 +231,26 @@ def open_card(card_id: str) -> None:
 def open_batch() -> str:
     """The batch that the address names, "" for none."""
     return str(st.query_params.get(BATCH_PARAMETER, ""))
+
+
+def open_load_id() -> str:
+    """The load run that the address names, "" for none."""
+    return str(st.query_params.get(LOAD_PARAMETER, ""))
+
+
+def open_beside_id() -> str:
+    """The load run that the address puts beside it, "" for none."""
+    return str(st.query_params.get(BESIDE_PARAMETER, ""))
+
+
+def open_load(run_id: str, beside: str = "") -> None:
+    """Go to a load run; "" is the list of all. To be called in a callback."""
+    load_state().notices.clear()
+    for name, value in ((LOAD_PARAMETER, run_id), (BESIDE_PARAMETER, beside if run_id else "")):
+        if value:
+            st.query_params[name] = value
+        else:
+            st.query_params.pop(name, None)
 
 
 def take_model_of_address() -> None:

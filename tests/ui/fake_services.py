@@ -61,6 +61,7 @@ from app.services.service_figures import ServiceFigures
 from app.services.telemetry import CacheDecision, Phase, Telemetry
 from tests.ui.fake_batches import FakeBatches
 from tests.ui.fake_comparisons import FakeComparisons
+from tests.ui.fake_load_lab import FakeLoadLab
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
@@ -438,6 +439,7 @@ class FakeServices:
         self.prompts = PromptLibrary([PROMPTS])
         self.pictures = ChartProcess(ROOT / "build" / "charts", dict(os.environ))
         self.comparisons = FakeComparisons(self.jobs)
+        self.load_lab = FakeLoadLab(self.jobs)
         self.check = FakeCheck()
         self.embedded = True
         self.why = "No Ollama answers at 127.0.0.1:11434, so the built-in runtime is used."

@@ -148,7 +148,7 @@ def load_figures(
         prompt_tokens=spread([one.prompt_tokens for one in answered]),
         output_tokens=spread([one.output_tokens for one in answered]),
         models=dict(Counter(one.model for one in outcomes)),
-        errors=dict(Counter(one.error for one in outcomes if one.status in (FAILED, REFUSED)).most_common(5)),
+        errors=dict(Counter(one.error for one in outcomes if one.status == FAILED).most_common(5)),
     )  # fmt: skip
 
 

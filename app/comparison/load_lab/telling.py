@@ -39,10 +39,13 @@ def percentile(told: Percentile | None) -> str:
 
 
 def interval(told: Percentile | None) -> str:
-    """[1.10 s, 1.31 s], "" where too few values allow one."""
+    """1.10 s to 1.31 s; "" where too few values allow one, or it is narrower than what is told."""
     if told is None or told.value is None or (told.low is None and told.high is None):
         return ""
-    return f"{seconds(told.low)} to {seconds(told.high) if told.high is not None else 'unknown'}"
+    value, low, high = seconds(told.value), seconds(told.low), seconds(told.high)
+    if low == value == high:
+        return ""  # it says nothing that the value does not
+    return f"from {low}" if told.high is None else f"{low} to {high}"
 
 
 def rows_of(figures: LoadFigures) -> list[tuple[str, ...]]:
@@ -60,7 +63,7 @@ def rows_of(figures: LoadFigures) -> list[tuple[str, ...]]:
 
 
 def counted(found: Spread) -> str:
-    return f"{found.n}" + (f" + {found.open_ended} given up" if found.open_ended else "")
+    return f"{found.n:,}".replace(",", "\u202f") + (f" + {found.open_ended} given up" if found.open_ended else "")
 
 
 def rate(value: float | None) -> str:
@@ -127,7 +130,7 @@ def warnings(run: LoadRun) -> list[str]:
     wanted, got = run.plan.output, figures.output_tokens.at("p50")
     if wanted.isdigit() and got is not None and got < 0.8 * int(wanted) and not run.own:
         told.append(f"Answers ended before their {wanted} tokens: half of them at {got:.0f} or less.")
-    told += [f"{number} times: {error}" for error, number in figures.errors.items()]
+    told += [f"{number} failed: {error}" for error, number in figures.errors.items()]
     return told
 
 

@@ -6,6 +6,9 @@ from html import escape
 
 TERMS = {
     "TTFT": "Time to first token: from sending the question to the first word of the answer, waiting included.",
+    "TPOT": "Time per output token: the time from the first token to the last record, for each token after the first.",
+    "ITL": "Inter-token latency: each gap between two pieces of an answer; it shows stutter that averages hide.",
+    "E2E": "End to end: from the moment a question was meant to be sent to the last record of its answer.",
     "tok/s": "Decode speed: tokens written per second, without queue, load and prefill.",
     "KLD": "Kullback–Leibler divergence: how far the variant's probabilities for the next token are from the "
     "reference's, on average. 0 is the same model; about 0.01 goes unnoticed, 0.1 shows.",

@@ -10,6 +10,7 @@ from app.ui.components import (
     cache_view,
     host_strip,
     job_tray,
+    load_lab,
     service_batches,
     service_dialogs,
     service_head,
@@ -20,6 +21,7 @@ VIEWS = {
     "Live": service_live.show,
     "Cache": cache_view.show,
     "Batch jobs": service_batches.show,
+    "Load lab": load_lab.show,
 }
 
 host_strip.show()
