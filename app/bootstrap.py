@@ -48,6 +48,7 @@ from app.models.machine_memory import machine_memory
 from app.services.access_keys import AccessKeys
 from app.services.alias_route import AliasRoute
 from app.services.aliases import Aliases
+from app.services.asking_again import AskingAgain
 from app.services.batches.asking import Way as BatchWay
 from app.services.batches.batches import Batches
 from app.services.batches.store import BatchStore
@@ -106,6 +107,7 @@ class Services:
     history: History
     backups: HistoryBackups
     generations: Generations
+    asking_again: AskingAgain
     side_by_side: SideBySide
     ballots: Ballots
     questions: Callable[[], Mapping[str, tuple[str, ...]]]  # shipped ones, by what they are about
@@ -177,6 +179,7 @@ class Services:
         self.queue.close()
         drain = self.settings.drain_seconds
         await asyncio.gather(self.generations.stop(drain), self.side_by_side.close(drain), self.ballots.close())
+        await self.asking_again.close()
         await self.chat.close()
         await self.jobs.stop()
         await self.batches.close()
@@ -275,6 +278,7 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
         aliases=aliases,
         history=history,
         backups=HistoryBackups(history, clock),
+        asking_again=AskingAgain(chat, history, telemetry.find),
         generations=Generations(chat, history, queue, grace_seconds=settings.page_grace_seconds, clock=clock),
         side_by_side=SideBySide(
             asker,

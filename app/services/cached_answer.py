@@ -98,6 +98,19 @@ def question_of(request: GenerationRequest) -> str:
     return said[:QUESTION_LIMIT] if isinstance(said, str) else ""
 
 
+def one_question(request: GenerationRequest) -> bool:
+    """Whether what `question_of` keeps is all that was asked, beside options: no turns before it, nothing attached."""
+    body = {name: value for name, value in request.body.items() if value not in (None, "", [], {})}
+    if body.keys() - {"model", "messages", "prompt", "options", "stream", "keep_alive"}:
+        return False
+    said: Json = body.get("prompt")
+    if isinstance(turns := body.get("messages"), list):
+        turn = turns[0] if len(turns) == 1 else None
+        alone = isinstance(turn, dict) and {name for name, value in turn.items() if value} == {"role", "content"}
+        said = turn["content"] if alone and isinstance(turn, dict) and turn["role"] == "user" else None
+    return isinstance(said, str) and said != "" and said == question_of(request)
+
+
 def complete(chunks: Sequence[Chunk]) -> bool:
     """Whether an answer may be kept: ended by itself or by its length, with text, and without tool calls."""
     if not chunks or not chunks[-1].done or chunks[-1].done_reason not in ("stop", "length"):

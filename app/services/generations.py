@@ -265,6 +265,7 @@ class Generations:
         try:
             conversation, message = await self._history.begin_turn(conversation_id, caller.principal, **turn)
             generation = Generation(conversation_id, message, _asked_for(caller, conversation), self._clock)
+            caller.trace.chat, caller.trace.message = conversation_id, message.id
             self._active[conversation_id] = generation
         finally:
             self._starting.discard(conversation_id)

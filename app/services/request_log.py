@@ -20,7 +20,8 @@ class RequestFilter:
 
     `model` is a name, or the beginning of one up to a colon (`llama3.2` finds all its variants). `status` is "ok",
     "cancelled", an error's code, or "failed" for every error. `since` in seconds since the epoch, by the end of a
-    request. `text` is looked for in question and answer, which are there only where they are kept.
+    request. `text` is looked for in names (ours and the client's), the error, and question and answer, which are there
+    only where they are kept.
     """
 
     model: str = ""
@@ -41,6 +42,16 @@ class LogSize:
     requests: int
     bytes: int
     limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the kept requests have of each, in the order of the alphabet: something to choose from."""
+
+    models: tuple[str, ...]
+    principals: tuple[str, ...]
+    statuses: tuple[str, ...]
+    caches: tuple[str, ...]
 
 
 class RequestLog:
@@ -80,6 +91,12 @@ class RequestLog:
             return tuple(sorted(fits, key=lambda record: -record.seconds)[: wanted.limit])
         return tuple(islice(fits, wanted.limit))
 
+    def seen(self, principal: str = "") -> Seen:
+        """Of everybody, or of one."""
+        rows = [record for record in tuple(self._records) if principal in ("", record.principal)]
+        columns = ({one.model for one in rows}, {one.principal for one in rows}, {one.status for one in rows})
+        return Seen(*(tuple(sorted(column - {""})) for column in (*columns, {one.cache.outcome for one in rows})))
+
     @property
     def size(self) -> LogSize:
         return LogSize(len(self._records), self._bytes, self._limit)
@@ -108,8 +125,13 @@ def _fits(record: FinishedRequest, wanted: RequestFilter) -> bool:
         and wanted.host in ("", record.host)
         and (not wanted.model or _is_model(record.model, wanted.model))
         and (wanted.since is None or record.started_at + record.seconds >= wanted.since)
-        and (not wanted.text or wanted.text.lower() in f"{record.question}\n{record.answer}".lower())
+        and (not wanted.text or wanted.text.lower() in _text_of(record))
     )
+
+
+def _text_of(record: FinishedRequest) -> str:
+    words = (record.id, record.client_id, record.status, record.error, record.question, record.answer)
+    return "\n".join(words).lower()
 
 
 def _is_model(name: str, wanted: str) -> bool:

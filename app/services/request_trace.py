@@ -16,7 +16,7 @@ from typing import NamedTuple, Self
 from app.core.generation import Chunk, GenerationRequest, Json, Span, Usage
 from app.core.ports import Clock
 from app.core.trace_context import TraceContext, span_id
-from app.services.cached_answer import question_of
+from app.services.cached_answer import one_question, question_of
 from app.services.queueing.views import Eta
 from app.wire.requests import INTEGER_OPTIONS, REAL_OPTIONS
 
@@ -84,7 +84,8 @@ class FinishedRequest(NamedTuple):
     `status` is "ok", "cancelled" or the code of the error. `ttft` (to the first non-empty text) and `usage` are None
     where there was none; for a cached answer `usage` is that of the original. `client_id` is the client's own name for
     the request, `options` those of its options that are numbers, `pace` some moments of the answer (seconds, pieces
-    so far), `question` and `answer` their words where those are kept, `route` the alias that it came by.
+    so far), `question` and `answer` their words where those are kept (`whole`: with `options` they are all that was
+    asked), `route` the alias that it came by. `chat` and `message`: where history has the answer, for a page's request.
     """
 
     id: str
@@ -110,6 +111,9 @@ class FinishedRequest(NamedTuple):
     question: str = ""
     answer: str = ""
     route: Route | None = None
+    chat: str = ""
+    message: str = ""
+    whole: bool = False
 
     @property
     def measured(self) -> bool:
@@ -179,7 +183,8 @@ class Trace:
     work belongs to: itself, or for work that several share the one that began it."""
 
     # What most requests do not have is said once, here.
-    client_id = finish_reason = question = ""
+    client_id = finish_reason = question = chat = message = ""
+    whole = False
     options: Mapping[str, Json] = _NO_OPTIONS
     context: TraceContext | None = None
     route: Route | None = None
@@ -240,6 +245,7 @@ class Trace:
             self.options = plain_options(options)
         if words:
             self.question, self._said = question_of(request)[:TEXT_LIMIT], []
+            self.whole = one_question(request) and len(self.options) == len(options)
 
     def span(self, name: str, **attributes: Attribute) -> OpenSpan:
         """Record a layer's time, also when it fails; what is entered takes attributes that are known later."""
@@ -308,7 +314,7 @@ class Trace:
             self.id, self.principal, self.flow, self.model, self.digest, self.host, self.endpoint, status,
             error[:ERROR_LIMIT], self.cache, self.started_at, seconds, self.ttft, self.usage, self.spans,
             self.client_id, self.context, self.options, pace, self.finish_reason, self.question,
-            "".join(self._said)[:TEXT_LIMIT] if self._said else "", self.route,
+            "".join(self._said)[:TEXT_LIMIT] if self._said else "", self.route, self.chat, self.message, self.whole,
         )  # fmt: skip
 
 

@@ -26,9 +26,11 @@ REPORT_PARAMETER = "report"  # of the scorecard's address: that card
 BATCH_PARAMETER = "batch"  # of the batch jobs' address: the one whose answers are shown
 LOAD_PARAMETER, BESIDE_PARAMETER = "run", "beside"  # of the load lab's address: that run, beside another one
 FAMILY_PARAMETER = "family"  # of the scorecard's address: a new card of this family
+REQUEST_PARAMETER = "request"  # of the dashboard's address: that request
 MODEL_PARAMETER = "model"  # of the chat's address: a new chat with this model
 PAGE_OF_MESSAGES = 40
 PAGE_OF_ENTRIES = 20
+PAGE_OF_REQUESTS = 100
 
 
 @dataclass(slots=True)
@@ -141,6 +143,12 @@ class CostState:
     notices: dict[str, Notice] = field(default_factory=dict)  # a place on the page → what went wrong there
 
 
+@dataclass(slots=True)
+class RequestsState:
+    shown: int = PAGE_OF_REQUESTS
+    notices: dict[str, Notice] = field(default_factory=dict)  # a place on the page → what went wrong there
+
+
 def chat_state() -> ChatState:
     return _of("loupe.chat", ChatState)
 
@@ -175,6 +183,10 @@ def card_state() -> CardState:
 
 def cost_state() -> CostState:
     return _of("loupe.cost", CostState)
+
+
+def requests_state() -> RequestsState:
+    return _of("loupe.requests", RequestsState)
 
 
 def dismissed_jobs() -> set[str]:

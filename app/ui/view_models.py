@@ -203,7 +203,7 @@ ENDED = {
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One row of a waterfall; `left` and `width` in percent of the whole."""
+    """One row of a waterfall; `left` and `width` in percent of the whole. `depth`: inside how many others it is."""
 
     name: str
     label: str
@@ -211,6 +211,7 @@ class Bar:
     width: float
     time: str
     note: str = ""
+    depth: int = 0
 
 
 SPAN_LABELS = {

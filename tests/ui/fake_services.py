@@ -38,6 +38,7 @@ from app.services.access_keys import AccessKeys
 from app.services.alias_targets import AliasView, Stop
 from app.services.alias_targets import Step as AliasStep
 from app.services.alias_values import Alias
+from app.services.asking_again import AskingAgain
 from app.services.chat import Caller
 from app.services.costing.service import Costing
 from app.services.energy import EnergyMeter
@@ -380,6 +381,20 @@ class ScriptedModel:
         yield Chunk(b"", done=True, done_reason="stop", usage=usage)
 
 
+class TracedModel:
+    """The scripted model with the telemetry that `ChatService` puts around each answer."""
+
+    def __init__(self, model: ScriptedModel, telemetry: Telemetry) -> None:
+        self._model, self._telemetry = model, telemetry
+
+    async def ask(self, request: GenerationRequest, caller: Caller) -> AsyncIterator[Chunk]:
+        caller.trace.describe(request, words=self._telemetry.words)
+        with self._telemetry.recording(caller.trace):
+            async for chunk in self._model.ask(request, caller):
+                caller.trace.usage = chunk.usage or caller.trace.usage
+                yield chunk
+
+
 class FakeCheck:
     """A machine with one thing that fails and one that could be better."""
 
@@ -425,6 +440,7 @@ class FakeServices:
         self.loaded = LoadedSettings(self.settings, {"data": "LOUPE_DATA"}, ())
         self.history = History(f"sqlite:///{folder}/history.db")
         self.backups = HistoryBackups(self.history, SystemClock())
+        self.asking_again = AskingAgain(TracedModel(self.model, self.telemetry), self.history, self.telemetry.find)  # type: ignore[arg-type]
         self.generations = Generations(self.model, self.history, self.queue)  # type: ignore[arg-type]
         asker = PaneAsker(self.model, self.pool, EnergyMeter(folder / "nowhere"))
         rounds = RoundStore(folder / "rounds")

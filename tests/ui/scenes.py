@@ -28,6 +28,7 @@ from tests.ui.fake_services import EMBEDDED, MIB, OLLAMA, USAGE, FakeServices, S
 from tests.ui.home_scenes import HOME_SCENES
 from tests.ui.hostile_scenes import HOSTILE_SCENES
 from tests.ui.load_scenes import LOAD_SCENES
+from tests.ui.request_scenes import REQUEST_SCENES
 from tests.ui.settings_scenes import SETTINGS_SCENES
 from tests.ui.side_scenes import SIDE_SCENES
 from tests.ui.votes_scenes import VOTES_SCENES
@@ -472,5 +473,5 @@ SCENES: dict[str, Scene] = {
         service_trouble, cache, cache_empty, cache_off, history_lost,
     )
 } | CARD_SCENES | HOSTILE_SCENES | SIDE_SCENES | VOTES_SCENES | SETTINGS_SCENES | DASHBOARD_SCENES  # fmt: skip
-SCENES |= BATCH_SCENES | LOAD_SCENES
+SCENES |= BATCH_SCENES | LOAD_SCENES | REQUEST_SCENES
 SCENES |= COST_SCENES | HOME_SCENES

@@ -9,7 +9,7 @@ import streamlit as st
 
 from app.core.conversations import StoredMessage
 from app.ui import view_models as vm
-from app.ui.components import copying
+from app.ui.components import copying, waterfall
 from app.ui.components.glossary import explained
 
 
@@ -24,7 +24,9 @@ def footer(message: StoredMessage, variant: str) -> str:
         [f'<b title="{escape(message.model, quote=True)}">{escape(facts[0])}</b>', *map(_fact, facts[1:])]
     )
     bars = vm.waterfall(message.spans, message.usage)
-    told = f"<details><summary>{line}</summary>{_waterfall(message, bars)}</details>" if bars else f"<p>{line}</p>"
+    where = message.model + (f" on {message.host}" if message.host else "")
+    falls = waterfall.html(bars, where)
+    told = f"<details><summary>{line}</summary>{falls}</details>" if bars else f"<p>{line}</p>"
     copy = copying.button(message.content) if message.content else ""
     return f'<div class="lp-foot">{told}{copy}</div>'
 
@@ -32,15 +34,3 @@ def footer(message: StoredMessage, variant: str) -> str:
 def _fact(text: str) -> str:
     term = next((term for term in ("TTFT", "tok/s", "cached") if term in text), "")
     return explained(text, term)
-
-
-def _waterfall(message: StoredMessage, bars: tuple[vm.Bar, ...]) -> str:
-    rows = "".join(
-        f'<tr><th scope="row">{explained(bar.label, bar.label)}</th>'
-        f'<td class="lp-track"><span class="lp-bar lp-{bar.name}" style="margin-left:{min(bar.left, 99.6)}%;'
-        f'width:{min(bar.width, 100 - min(bar.left, 99.6)):.2f}%"></span></td>'
-        f'<td class="lp-num">{escape(bar.time)}</td><td class="lp-note">{escape(bar.note)}</td></tr>'
-        for bar in bars
-    )
-    where = f"{escape(message.model)}" + (f" on {escape(message.host)}" if message.host else "")
-    return f'<table class="lp-falls"><caption>{where}</caption>{rows}</table>'

@@ -8,11 +8,12 @@ from __future__ import annotations
 import streamlit as st
 
 from app.ui import notices
-from app.ui.components import dashboard_cost, dashboard_latency, host_strip, job_tray, live_series
+from app.ui.components import dashboard_cost, dashboard_latency, host_strip, job_tray, live_series, requests_view
 
 VIEWS = {
     "Live": live_series.show,
     "Latency": dashboard_latency.show,
+    "Requests": requests_view.show,
     "Cost": dashboard_cost.show,
 }
 FIRST = next(iter(VIEWS))
