@@ -76,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     from app.cli_batch import add_options as add_batch_options
 
     add_batch_options(commands.add_parser("batch", help="a file of prompts, answered when nobody else asks"))
+    from app.cli_batching import add_options as add_batching_options
+
+    add_batching_options(commands.add_parser("batching", help="how many answers at once, and which runtime options"))
     from app.cli_check import add_options as add_check_options
 
     add_check_options(commands.add_parser("check", help="is this machine right for local models?"))

@@ -16,13 +16,15 @@ from pathlib import Path
 import structlog
 
 from app.backends.chart_process import ChartProcess
-from app.backends.embedded import EmbeddedRuntime, EmbeddedSettings
+from app.backends.embedded import EmbeddedRuntime
 from app.backends.nvml import NvidiaGpus
 from app.backends.quantizer_process import QuantizerProcess
 from app.backends.starter_process import StarterProcess
 from app.bootstrap_parts import expose, host_backend, host_timeouts, queue_limits, span_export, surroundings
+from app.bootstrap_runtime import OwnRuntime
 from app.comparison.alias_choice import AliasChooser, KeptChoices
 from app.comparison.ballots import Ballots, questions_by_domain
+from app.comparison.batching.lab import BatchingLab
 from app.comparison.comparisons import Comparisons, Needs
 from app.comparison.host_bench import Way
 from app.comparison.load_lab import sources
@@ -37,7 +39,7 @@ from app.comparison.side_by_side import SideBySide
 from app.comparison.teaching import Teaching
 from app.comparison.training_store import TrainingStore
 from app.comparison.vote_store import VoteStore
-from app.config import Settings, process_environment, runtime_limits
+from app.config import Settings, process_environment
 from app.config_report import LoadedSettings
 from app.core.generation import CacheMode, GenerationRequest, Priority
 from app.core.ports import Clock, SystemClock
@@ -74,6 +76,7 @@ from app.services.prompt_library import PromptLibrary
 from app.services.request_queue import RequestQueue, SwapRule
 from app.services.response_cache import ResponseCache
 from app.services.retry_policy import RetryBudget
+from app.services.runtime_tuning import RuntimeTuning
 from app.services.series_store import SeriesStore
 from app.services.service_figures import ServiceFigures
 from app.services.span_export import SpanExport
@@ -118,6 +121,8 @@ class Services:
     starter: StarterFamily
     comparisons: Comparisons
     load_lab: LoadLab
+    batching: BatchingLab
+    tuning: RuntimeTuning
     teaching: Teaching
     prompts: PromptLibrary
     pictures: Pictures
@@ -153,6 +158,7 @@ class Services:
         await self.load_lab.start()
         await self.teaching.start()
         await self.batches.start()
+        await self.batching.start()
         self.generations.start()
         if self.export is not None:
             self.export.start()
@@ -168,6 +174,7 @@ class Services:
         resolution = await resolve_hosts(self.settings)
         self.embedded, self.why = resolution.embedded, resolution.why
         if self.embedded:
+            await self.tuning.start()
             await self.runtime.start()
         backends = [host_backend(self.settings, address) for address in resolution.hosts]
         self.hosts.populate([self.runtime] if self.embedded else backends)
@@ -256,6 +263,7 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
     needs = _comparison_needs(way, jobs, catalog, clock)
     load_needs = LoadNeeds(way, jobs, clock, partial(sources.of_chats, history))
     comparisons = Comparisons(needs, ScorecardStore(settings.data / "compare" / "scorecards"))
+    own = OwnRuntime(settings, environment, host_timeouts(settings), pool, queue, jobs)
     chooser = AliasChooser(catalog, comparisons.list, lambda host: pool.backend(host).address, _free_memory)
     return Services(
         settings=settings,
@@ -304,20 +312,14 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
         starter=starter,
         comparisons=comparisons,
         load_lab=LoadLab(load_needs, LoadStore(settings.data / "load")),
+        batching=own.lab(needs),
+        tuning=own.tuning,
         teaching=Teaching(needs, TrainingStore(settings.data / "compare" / "training")),
         prompts=PromptLibrary([PROMPTS, *([settings.prompts] if settings.prompts else [])]),
         pictures=ChartProcess(settings.data / "charts", environment),
         keys=keys,
         key_usage=key_usage,
-        runtime=EmbeddedRuntime(
-            EmbeddedSettings(
-                store=settings.models_folder,
-                slots=settings.slots,
-                limits=runtime_limits(settings.slots),
-                environment=environment,
-                timeouts=host_timeouts(settings),
-            )
-        ),
+        runtime=own.runtime,
         clock=clock,
         export=export,
     )

@@ -386,7 +386,7 @@ def process_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
 
 
-RUNTIME_LIMITS = tuple(f"{PREFIX}RUNTIME_{name}" for name in ("MEMORY", "BATCH", "HANG_SECONDS", "CRASHES"))
+RUNTIME_LIMITS = tuple(f"{PREFIX}RUNTIME_{name}" for name in ("MEMORY", "BATCH", "THREADS", "HANG_SECONDS", "CRASHES"))
 """Settings of the embedded runtime (docs/runtime.md) that this process only hands on to it."""
 
 

@@ -26,6 +26,7 @@ GROUPS = {
 RUNTIME_GROUP = "Built-in runtime"
 _RUNTIME_HELP = {
     "LOUPE_RUNTIME_MEMORY": ("what is free", "What all its models together may take, like 6GiB."),
+    "LOUPE_RUNTIME_THREADS": ("physical cores", "Threads that compute, where a request does not say num_thread."),
     "LOUPE_RUNTIME_BATCH": ("128", "Largest physical batch, whatever num_batch says."),
     "LOUPE_RUNTIME_HANG_SECONDS": ("30", "A worker that does not answer for so long under a request is ended."),
     "LOUPE_RUNTIME_CRASHES": ("3", "So many crashes of a model within five minutes stop its restarts; 0 never."),

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
@@ -63,6 +63,16 @@ class EmbeddedRuntime:
 
     async def start(self) -> None:
         self._keeper.start()
+
+    async def set_up(self, slots: int, limits: Mapping[str, str]) -> None:
+        """From now on with these; a child that runs is started anew. Returns when the old one has ended."""
+        running = self._keeper.started
+        if running:
+            await asyncio.to_thread(self._keeper.stop)
+        self._settings = replace(self._settings, slots=slots, limits=limits)
+        self._keeper = _Keeper(self._settings)
+        if running:
+            self._keeper.start()
 
     async def stop(self) -> None:
         """SIGTERM, and SIGKILL after `stop_seconds`; returns when the child is gone."""
@@ -153,6 +163,10 @@ class _Keeper:
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    @property
+    def started(self) -> bool:
+        return self._thread is not None
 
     def start(self) -> None:
         if self._thread is None:

@@ -14,6 +14,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 from app.comparison.bench import Reply
+from app.comparison.courtesy import CALM_SECONDS, LOOK_SECONDS, Courtesy, Sleep, opened
 from app.core.errors import GenerationFailed, HostError, HostProtocolError, HostTimeout, LoupeError
 from app.core.generation import CacheMode, Chunk, GenerationRequest, Json, Priority, Span, Usage
 from app.core.hosts import LoadedModel, ModelDetail
@@ -26,8 +27,6 @@ from app.services.telemetry import Telemetry, Trace
 from app.services.watched_host import canonical
 
 FLOW = "compare"
-LOOK_SECONDS = 0.05  # how often it is looked whether somebody waits
-CALM_SECONDS = 3.0  # after an answer to somebody: the next question of a chat often follows at once
 UNLOAD_SECONDS = 60.0
 PATIENCE_SECONDS = 3600.0
 AGAIN_SECONDS = 2.0  # before a request is repeated that the host could not take
@@ -36,11 +35,6 @@ REPEATS = 24
 REPEAT_WORDS = "repeat limit"  # of the error that some versions end such an answer with
 RELOAD_NS = 100_000_000  # a request that loaded for longer found its model gone
 UNTOLD_NS = 250_000_000  # time that a host's own account of an answer leaves open: it was busy with something else
-Sleep = Callable[[float], Awaitable[None]]
-
-
-async def _open() -> None:
-    """The gate that lets everything through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +53,16 @@ class HostBench:
     now, `told(False)` that it goes on; `idle` counts the seconds spent at either."""
 
     def __init__(
-        self, way: Way, host: str, gate: Callable[[], Awaitable[None]] = _open,
+        self, way: Way, host: str, gate: Callable[[], Awaitable[None]] = opened,
         told: Callable[[bool], None] | None = None,
     ) -> None:  # fmt: skip
-        self._way, self._host, self._gate, self._told = way, host, gate, told
-        self.idle = 0.0
+        self._way, self._host = way, host
+        self._courtesy = Courtesy(lambda: way.queue.pressing(host, FLOW), gate, told, way.sleep)
         self.gave_way = 0
+
+    @property
+    def idle(self) -> float:
+        return self._courtesy.idle
 
     @property
     def host(self) -> str:
@@ -94,7 +92,7 @@ class HostBench:
 
     async def unload(self, model: str) -> None:
         """Raises `HostTimeout` where it is still listed after a minute: unloading is asynchronous, so it is polled."""
-        await self._gate()
+        await self._courtesy.gate()
         request = GenerationRequest("generate", {"model": model, "keep_alive": 0})
         async with self._short() as backend, aclosing(backend.stream(request)) as chunks:
             async for _ in chunks:
@@ -143,9 +141,9 @@ class HostBench:
     async def _asked(self, request: GenerationRequest) -> _Told:
         """The answer, asked for again where people went first, the queue was full, or the host was lost meanwhile."""
         for attempt in range(TRIES):
-            await self._turn()
+            await self._courtesy.turn()
             try:
-                told = await self._one(request)
+                told = await self._courtesy.unless_pressed(self._read(request))
                 if told is not None:
                     return told
                 self.gave_way += 1
@@ -153,46 +151,8 @@ class HostBench:
                 passing = error.retryable or (isinstance(error, HostError) and lost(error))
                 if not passing or attempt == TRIES - 1:
                     raise
-                await self._waited(AGAIN_SECONDS)
+                await self._courtesy.waited(AGAIN_SECONDS)
         raise HostTimeout(self._host, "people kept going first", TRIES * CALM_SECONDS)
-
-    async def _turn(self) -> None:
-        """Returns when the comparison is not paused and nobody has gone first for a while."""
-        await self._gate()
-        if not self._pressing():
-            return
-        if self._told:
-            self._told(True)
-        calm = 0.0
-        while calm < CALM_SECONDS:
-            await self._waited(LOOK_SECONDS)
-            calm = 0.0 if self._pressing() else calm + LOOK_SECONDS
-        await self._gate()
-        if self._told:
-            self._told(False)
-
-    async def _waited(self, seconds: float) -> None:
-        await self._way.sleep(seconds)
-        self.idle += seconds
-
-    def _pressing(self) -> bool:
-        return self._way.queue.pressing(self._host, FLOW)
-
-    async def _one(self, request: GenerationRequest) -> _Told | None:
-        """None where somebody came meanwhile, for whom it was cut off."""
-        work = asyncio.ensure_future(self._read(request))
-        watcher = asyncio.ensure_future(self._pressed())
-        try:
-            await asyncio.wait({work, watcher}, return_when=asyncio.FIRST_COMPLETED)
-            return work.result() if work.done() else None
-        finally:
-            for task in (work, watcher):
-                task.cancel()
-            await asyncio.gather(work, watcher, return_exceptions=True)
-
-    async def _pressed(self) -> None:
-        while not self._pressing():
-            await self._way.sleep(LOOK_SECONDS)
 
     async def _read(self, request: GenerationRequest) -> _Told:
         trace = self._way.telemetry.trace(flow=FLOW)

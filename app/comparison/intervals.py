@@ -183,6 +183,26 @@ def log_ratio(a: Sequence[float], b: Sequence[float], counts: Sequence[int]) -> 
     return LogRatio(value, se, t_two_sided(value / se, size - 1), size)
 
 
+def log_difference(base: Sequence[float], other: Sequence[float]) -> LogRatio | None:
+    """ln(other / base) of positive figures paired by round, with the p-value of a paired t-test; None where fewer than
+    two pairs were measured."""
+    logs = [math.log(y / x) for x, y in zip(base, other, strict=False)]
+    size = len(logs)
+    if size < 2:
+        return None
+    value = math.fsum(logs) / size
+    se = math.sqrt(math.fsum((one - value) ** 2 for one in logs) / (size - 1) / size)
+    if not se:
+        return LogRatio(value, 0.0, 1.0 if not value else 0.0, size)
+    return LogRatio(value, se, t_two_sided(value / se, size - 1), size)
+
+
+def paired_ratio(base: Sequence[float], other: Sequence[float]) -> Estimate | None:
+    """other / base with its interval; None where fewer than two pairs were measured."""
+    found = log_difference(base, other)
+    return exponential(found.estimate()) if found is not None else None
+
+
 def mcnemar(lost: int, gained: int) -> float:
     """Exact two-sided p-value of `lost` against `gained` among pairs that differ."""
     n = lost + gained

@@ -32,7 +32,7 @@ def environment(address: HostAddress, version: tuple[str, str]) -> Environment:
 def _facts() -> dict[str, Json]:
     import psutil  # imported where it is used
 
-    cores, threads = psutil.cpu_count(logical=False), _threads()
+    cores, threads = psutil.cpu_count(logical=False), usable_threads()
     gpus = _gpus()
     return {
         "processor": _processor(),
@@ -43,7 +43,8 @@ def _facts() -> dict[str, Json]:
     }
 
 
-def _threads() -> int:
+def usable_threads() -> int:
+    """Of the machine that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -174,6 +174,12 @@ def speed_of(samples: SpeedSamples) -> tuple[Speed, tuple[str, ...]]:
     return speed, tuple(notes)
 
 
+def words(count: int) -> str:
+    """So many plain words, other ones each time."""
+    at = secrets.randbelow(len(_WORDS))
+    return " ".join(_WORDS[(at + 7 * i + i // len(_WORDS)) % len(_WORDS)] for i in range(count))
+
+
 def spread(values: Sequence[float]) -> Estimate | None:
     """Median and range."""
     if not values:
@@ -238,10 +244,8 @@ async def _long_answer(bench: Bench, model: str, options: Mapping[str, Json], to
     return max(replies, key=lambda reply: reply.usage.output_tokens)
 
 
-async def _asked(bench: Bench, model: str, options: Mapping[str, Json], words: int, most: int) -> Reply:
-    at = secrets.randbelow(len(_WORDS))
-    text = " ".join(_WORDS[(at + 7 * i + i // len(_WORDS)) % len(_WORDS)] for i in range(words))
-    return await bench.generate(model, _body(options, f"{_nonce()} {text}", most))
+async def _asked(bench: Bench, model: str, options: Mapping[str, Json], count: int, most: int) -> Reply:
+    return await bench.generate(model, _body(options, f"{_nonce()} {words(count)}", most))
 
 
 def _body(options: Mapping[str, Json], prompt: str, most: int) -> dict[str, Json]:

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from app.core.errors import LoupeError
 from app.gateway.alias_routes import alias_routes
 from app.gateway.batch_routes import batch_routes
+from app.gateway.batching_routes import batching_routes
 from app.gateway.cache_routes import cache_routes
 from app.gateway.compare_routes import compare_routes
 from app.gateway.cost_routes import cost_routes
@@ -53,6 +54,7 @@ def create_routes(services: GatewayServices, lifecycle: Lifecycle | None = None)
         *jobs_routes(services, lifecycle),
         *compare_routes(services, lifecycle),
         *load_routes(services, lifecycle),
+        *batching_routes(services, lifecycle),
         *service_routes(services, lifecycle),
         *hardware_routes(services, lifecycle),
         *cost_routes(services),

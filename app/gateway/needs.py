@@ -9,6 +9,7 @@ from typing import Protocol
 
 from starlette.types import Scope
 
+from app.comparison.batching.lab import BatchingLab
 from app.comparison.comparisons import Comparisons
 from app.comparison.load_lab.lab import LoadLab
 from app.comparison.pictures import Pictures
@@ -33,6 +34,7 @@ from app.services.model_jobs import ModelJobs
 from app.services.overview import Overview
 from app.services.request_queue import RequestQueue
 from app.services.response_cache import ResponseCache
+from app.services.runtime_tuning import RuntimeTuning
 from app.services.series_store import SeriesStore
 from app.services.telemetry import Telemetry
 
@@ -64,6 +66,10 @@ class GatewayServices(Protocol):
     def comparisons(self) -> Comparisons: ...
     @property
     def load_lab(self) -> LoadLab: ...
+    @property
+    def batching(self) -> BatchingLab: ...
+    @property
+    def tuning(self) -> RuntimeTuning: ...
     @property
     def pictures(self) -> Pictures: ...
     @property

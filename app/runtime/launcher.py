@@ -54,7 +54,7 @@ class Launcher:
             num_ctx=num_ctx,
             parallel=slots,
             batch=batch_for(model, launch, num_ctx, self._settings),
-            threads=threads_for(launch),
+            threads=threads_for(launch, self._settings),
             shift=launch.shift,
             mmap=bool(launch.use_mmap),
             load_timeout_s=self._settings.load_timeout_s,

@@ -156,10 +156,10 @@ def context_shift(asked: Json, config: Mapping[str, Json]) -> bool:
     return UNSHIFTED not in (config.get("model_family"), *(families if isinstance(families, list) else ()))
 
 
-def threads_for(launch: Launch) -> int:
-    """Threads of the worker: as asked for, within twice the machine's, else its physical cores."""
-    cores = usable_threads()
-    return min(launch.num_thread, 2 * cores) if launch.num_thread > 0 else cores
+def threads_for(launch: Launch, settings: RuntimeSettings) -> int:
+    """Threads of the worker: as asked for or set, within twice the machine's, else its physical cores."""
+    cores, asked = usable_threads(), launch.num_thread if launch.num_thread > 0 else settings.threads
+    return min(asked, 2 * cores) if asked > 0 else cores
 
 
 def slots_for(model: LocalModel, settings: RuntimeSettings) -> int:

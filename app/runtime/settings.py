@@ -40,6 +40,7 @@ class RuntimeSettings:
     machine has. `physical_batch` caps the batch on a CPU, so that a prefill can be left within a second.
     `load_timeout_s` is how long a load may stay silent, `hang_s` how long a worker that answers may. `crash_limit`
     crashes of a model within `crash_window_s` stop its restarts (0: never). `flash` is None for what llama.cpp decides.
+    `threads` compute where a request names no others; 0 for the physical cores.
     """
 
     store: Path
@@ -53,6 +54,7 @@ class RuntimeSettings:
     flash: bool | None = None
     memory: int = 0
     physical_batch: int = 128
+    threads: int = 0
     hang_s: float = 30.0
     crash_limit: int = 3
     crash_window_s: float = 300.0
@@ -83,6 +85,7 @@ def read_settings(store: str | None, environment: Mapping[str, str]) -> RuntimeS
         flash=theirs.flag("OLLAMA_FLASH_ATTENTION"),
         memory=ours.size("LOUPE_RUNTIME_MEMORY"),
         physical_batch=ours.whole("LOUPE_RUNTIME_BATCH", 128, 1),
+        threads=ours.whole("LOUPE_RUNTIME_THREADS", 0, 0),
         hang_s=float(ours.whole("LOUPE_RUNTIME_HANG_SECONDS", 30, 1)),
         crash_limit=ours.whole("LOUPE_RUNTIME_CRASHES", 3, 0),
         drain_s=float(ours.whole("LOUPE_RUNTIME_DRAIN_SECONDS", 30, 0)),

@@ -27,6 +27,7 @@ BATCH_PARAMETER = "batch"  # of the batch jobs' address: the one whose answers a
 LOAD_PARAMETER, BESIDE_PARAMETER = "run", "beside"  # of the load lab's address: that run, beside another one
 FAMILY_PARAMETER = "family"  # of the scorecard's address: a new card of this family
 REQUEST_PARAMETER = "request"  # of the dashboard's address: that request
+STUDY_PARAMETER = "study"  # of the batching lab's address
 MODEL_PARAMETER = "model"  # of the chat's address: a new chat with this model
 PAGE_OF_MESSAGES = 40
 PAGE_OF_ENTRIES = 20
@@ -228,6 +229,11 @@ def open_round(round_id: str) -> None:
 def open_report() -> str:
     """The scorecard that the address names, "" for none."""
     return str(st.query_params.get(REPORT_PARAMETER, ""))
+
+
+def open_study() -> str:
+    """The batching study that the address names, "" for none."""
+    return str(st.query_params.get(STUDY_PARAMETER, ""))
 
 
 def open_card(card_id: str) -> None:

@@ -61,6 +61,7 @@ from app.services.series_store import SeriesStore
 from app.services.service_figures import ServiceFigures
 from app.services.telemetry import CacheDecision, Phase, Telemetry
 from tests.ui.fake_batches import FakeBatches
+from tests.ui.fake_batching import FakeBatching, FakeTuning
 from tests.ui.fake_comparisons import FakeComparisons
 from tests.ui.fake_load_lab import FakeLoadLab
 
@@ -457,6 +458,8 @@ class FakeServices:
         self.comparisons = FakeComparisons(self.jobs)
         self.load_lab = FakeLoadLab(self.jobs)
         self.check = FakeCheck()
+        self.batching = FakeBatching(self.jobs)
+        self.tuning = FakeTuning()
         self.embedded = True
         self.why = "No Ollama answers at 127.0.0.1:11434, so the built-in runtime is used."
 

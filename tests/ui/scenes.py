@@ -21,6 +21,7 @@ from app.services.queueing.views import Eta, QueueSnapshot, RunningRow, WaitingR
 from app.services.response_cache import ResponseCache
 from app.services.telemetry import CacheDecision, Phase
 from tests.ui.batch_scenes import BATCH_SCENES
+from tests.ui.batching_scenes import BATCHING_SCENES
 from tests.ui.card_scenes import CARD_SCENES
 from tests.ui.cost_scenes import COST_SCENES
 from tests.ui.dashboard_scenes import DASHBOARD_SCENES
@@ -475,3 +476,4 @@ SCENES: dict[str, Scene] = {
 } | CARD_SCENES | HOSTILE_SCENES | SIDE_SCENES | VOTES_SCENES | SETTINGS_SCENES | DASHBOARD_SCENES  # fmt: skip
 SCENES |= BATCH_SCENES | LOAD_SCENES | REQUEST_SCENES
 SCENES |= COST_SCENES | HOME_SCENES
+SCENES |= BATCHING_SCENES

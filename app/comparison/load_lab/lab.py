@@ -15,7 +15,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 
-from app.comparison.host_bench import Sleep, Way
+from app.comparison.courtesy import Sleep
+from app.comparison.host_bench import Way
 from app.comparison.load_lab import runs, sources
 from app.comparison.load_lab.arrivals import Arrivals
 from app.comparison.load_lab.figures import LoadFigures, load_figures

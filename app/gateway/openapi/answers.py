@@ -143,6 +143,9 @@ ANSWERS: dict[str, Schema] = {
         "id": TEXT, "state": TEXT, "total": WHOLE, "answered": WHOLE, "whole": WHOLE, "teacher": OBJECT,
         "job": maybe(ref("Job")),
     }),
+    "Study": members({"id": TEXT, "state": TEXT, "job": maybe(ref("Job"))}),
+    "Studies": members({"studies": some(members({"id": TEXT, "model": TEXT, "kind": TEXT, "state": TEXT}))}),
+    "RuntimeInForce": members({"in_force": OBJECT, "changed": OBJECT, "refusal": TEXT}),
     "TrainingSets": members({"sets": some(ref("TrainingSet"))}),
     "Batch": members({
         "id": TEXT, "name": TEXT, "owner": TEXT, "form": TEXT, "state": TEXT, "total": WHOLE, "answered": WHOLE,

@@ -239,6 +239,11 @@ _BATCH = asked(
     {"content": TEXT}, name=TEXT, model=TEXT, system=TEXT, options=OBJECT,
     form=one_of(["jsonl", "csv", "text", "openai"]),
 )  # fmt: skip
+_SETUP: dict[str, Schema] = {"slots": WHOLE, "threads": WHOLE, "batch": WHOLE, "flash": FLAG, "kv_type": TEXT}
+_STUDY = asked(
+    {"model": TEXT}, kind=one_of(["slots", "options"]), host=TEXT, most=WHOLE, rounds=WHOLE, batches=some(WHOLE),
+    shapes=some(members({"prompt": WHOLE, "output": WHOLE})), arms=some(asked({}, **_SETUP)), at_once=WHOLE,
+)  # fmt: skip
 _REPORT = {JSON: None, "text/html": None, "text/csv": None, "text/markdown": None}
 _FORMAT = {"format": one_of(["json", "html", "csv", "md"])}
 _PICTURE = {"image/svg+xml": None, "image/png": None, JSON: None}
@@ -281,6 +286,17 @@ _LOUPE = (
     _get("/loupe/load/{id}/rows", "Every request of a load run", "LoadRows"),
     _get("/loupe/load/{id}/beside/{other}", "Two load runs beside each other", "LoadsBeside"),
     _post("/loupe/load/{id}/cancel", "End a load run", "LoadRun"),
+    _get("/loupe/batching", "The studies of slots and of runtime options", "Studies"),
+    _post("/loupe/batching", "Begin a study", "Study", _STUDY, status=(202,)),
+    _get("/loupe/batching/{id}", "One study", "Study"),
+    _delete("/loupe/batching/{id}", "Delete a study", "Deleted"),
+    _post("/loupe/batching/{id}/pause", "Pause a study", "Job"),
+    _post("/loupe/batching/{id}/resume", "Go on with a study", "Job"),
+    _post("/loupe/batching/{id}/cancel", "End a study", "Study"),
+    _post("/loupe/batching/{id}/apply", "Set the embedded runtime up as a study recommends", "Job", status=(202,)),
+    _get("/loupe/runtime", "How the embedded runtime is set up", "RuntimeInForce"),
+    _post("/loupe/runtime", "Set the embedded runtime up", "Job", asked({}, **_SETUP), status=(202,)),
+    _delete("/loupe/runtime", "Take back what was changed of its setup", "Job", status=(202,)),
     _get("/loupe/aliases", "The aliases", "Aliases"),
     _get("/loupe/aliases/{name}", "One alias", "Alias"),
     Operation("PUT", "/loupe/aliases/{name}", "Make or change an alias", {JSON: ref("Alias")}, _ALIAS_BODY,

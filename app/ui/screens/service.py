@@ -12,6 +12,7 @@ from app.ui.components import (
     job_tray,
     load_lab,
     service_batches,
+    service_batching,
     service_dialogs,
     service_head,
     service_live,
@@ -22,6 +23,7 @@ VIEWS = {
     "Cache": cache_view.show,
     "Batch jobs": service_batches.show,
     "Load lab": load_lab.show,
+    "Batching lab": service_batching.show,
 }
 
 host_strip.show()

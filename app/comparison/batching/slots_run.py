@@ -1,0 +1,193 @@
+"""The sweep of slots: up the ladder until past the knee, to and fro until the knee is sure, then batches at the knee.
+
+The first round goes up and finds how far there is anything to gain; the further ones go down and up over the same
+steps, so that a machine that slows down as it warms up slows all steps alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from app.comparison.batching import knee as curve
+from app.comparison.batching.frame import Frame
+from app.comparison.batching.site import Site
+from app.comparison.batching.study import BatchTried, Knee, Point, Shape
+from app.comparison.batching.waves import Visit, point_of
+from app.comparison.intervals import paired_ratio
+from app.comparison.speed import log_t
+from app.core.errors import HostRefused
+from app.core.runtime_setup import RuntimeSetup
+
+LEAST_ROUNDS = 3  # where so many may be made
+BATCH_ROUNDS = 3
+WORTH = 1.03  # times the rate that another batch has to bring before it is named
+FALLS_SHORT = 0.8  # of the sweep's rate, below which the confirmation is remarked upon
+
+
+class SlotsRun:
+    def __init__(self, frame: Frame) -> None:
+        self._frame, self._asked = frame, frame.asked
+        self._visits: dict[Shape, dict[int, list[Visit]]] = {shape: {} for shape in self._asked.shapes}
+        self._bound: dict[Shape, str] = {}
+        self._most = self._asked.most
+
+    async def run(self) -> None:
+        """Leaves points, knees, batches and the confirmation in the frame's study."""
+        least = min(LEAST_ROUNDS, self._asked.rounds)
+        self._frame.total = least * len(self._visits) * sum(self._asked.ladder)
+        site = await self._opened()
+        for shape in self._visits:
+            await self._climb(site, shape)
+        self._frame.total = self._frame.done + (least - 1) * sum(sum(levels) for levels in self._visits.values())
+        for number in range(1, self._asked.rounds):
+            if number >= least and all(_sure(knee) for knee in self._frame.study.knees):
+                break
+            self._frame.total = max(
+                self._frame.total, self._frame.done + sum(sum(levels) for levels in self._visits.values())
+            )
+            await self._again(site, downwards=number % 2 == 1)
+        await site.unload(self._asked.model)
+        if self._asked.batches:
+            await self._batches()
+        if self._frame.own:
+            await self._confirm()
+
+    async def _opened(self) -> Site:
+        """With as many slots as there is memory for."""
+        while True:
+            setup = self._asked.base.under(RuntimeSetup(slots=self._most))
+            site = await self._frame.site(setup, self._asked.context)
+            try:
+                await site.ready()
+                return site
+            except HostRefused as refused:
+                if not self._frame.own or self._most < 4:
+                    raise
+                note = f"{self._most} slots could not be had ({refused.message}); the sweep ends at {self._most // 2}."
+                self._most //= 2
+                await self._frame.tell(notes=(*self._frame.study.notes, note))
+
+    async def _climb(self, site: Site, shape: Shape) -> None:
+        rates: list[float] = []
+        levels: list[int] = []
+        bound = "most"
+        for level in (step for step in self._asked.ladder if step <= self._most):
+            await self._visit(site, shape, level)
+            levels.append(level)
+            rates.append(self._visits[shape][level][0].rate)
+            if curve.past(levels, rates):
+                bound = ""
+                break
+            if not self._frame.own and self._host_is_full(shape, levels):
+                bound = "host"
+                break
+        self._bound[shape] = bound
+        await self._told()
+
+    def _host_is_full(self, shape: Shape, levels: Sequence[int]) -> bool:
+        """Whether it runs no more at once than it did at the step before."""
+        if len(levels) < 2:
+            return False
+        now, before = (self._at_once(shape, level) for level in (levels[-1], levels[-2]))
+        return now < levels[-1] and now <= before
+
+    def _at_once(self, shape: Shape, level: int) -> int:
+        return point_of(shape, level, self._visits[shape][level]).at_once
+
+    async def _again(self, site: Site, *, downwards: bool) -> None:
+        for shape, levels in self._visits.items():
+            for level in sorted(levels, reverse=downwards):
+                await self._visit(site, shape, level)
+            await self._told()
+
+    async def _visit(self, site: Site, shape: Shape, level: int) -> None:
+        self._frame.step(0, f"{level} at once, {shape.told}")
+        visit = await site.visit(shape, level)
+        self._visits[shape].setdefault(level, []).append(visit)
+        self._frame.step(level, f"{level} at once, {shape.told}")
+        await self._told()
+
+    async def _told(self) -> None:
+        await self._frame.tell(points=tuple(self._points()), knees=tuple(self._knees()))
+
+    def _points(self) -> list[Point]:
+        return [
+            point_of(shape, level, visits)
+            for shape, levels in self._visits.items() for level, visits in sorted(levels.items())
+        ]  # fmt: skip
+
+    def _knees(self) -> list[Knee]:
+        """From the rounds that went over all steps, once the first has ended."""
+        found = []
+        for shape, bound in self._bound.items():
+            levels = sorted(self._visits[shape])
+            whole = min(len(visits) for visits in self._visits[shape].values())
+            rounds = [[self._visits[shape][level][number].rate for level in levels] for number in range(whole)]
+            place, confidence, near = curve.sureness(levels, rounds)
+            found.append(Knee(shape, levels[place], confidence, near, bound if place == len(levels) - 1 else ""))
+        return found
+
+    # -- batches, and the setting itself --------------------------------------------------------------------------
+
+    @property
+    def _knee(self) -> int:
+        """The smallest one: past it, one of the shapes gains nothing."""
+        return min(knee.slots for knee in self._frame.study.knees)
+
+    async def _batches(self) -> None:
+        """At the knee, with the longest prompts: those are what a batch is for."""
+        shape = max(self._asked.shapes, key=lambda one: one.prompt)
+        usual = self._asked.base.batch
+        batches = sorted({*self._asked.batches, *([usual] if usual else [])})
+        sites = {
+            batch: await self._frame.site(
+                self._asked.base.under(RuntimeSetup(slots=self._knee, batch=batch)), self._asked.context
+            )
+            for batch in batches
+        }
+        visits: dict[int, list[Visit]] = {batch: [] for batch in batches}
+        self._frame.total = self._frame.done + BATCH_ROUNDS * len(batches) * self._knee
+        for number in range(BATCH_ROUNDS):
+            for batch in batches if number % 2 == 0 else reversed(batches):
+                self._frame.step(0, f"batch {batch}, {self._knee} at once")
+                visits[batch].append(await sites[batch].visit(shape, self._knee, waves=1))
+                await sites[batch].unload(self._asked.model)
+                self._frame.step(self._knee, f"batch {batch}, {self._knee} at once")
+        rates = {batch: [visit.rate for visit in made] for batch, made in visits.items()}
+        base = rates.get(usual or 0)
+        await self._frame.tell(batches=tuple(
+            BatchTried(
+                batch, log_t(rates[batch]),
+                paired_ratio(base, rates[batch]) if base and batch != usual else None,
+                point_of(shape, self._knee, made).pause,
+            )
+            for batch, made in visits.items()
+        ))  # fmt: skip
+
+    async def _confirm(self) -> None:
+        """The setting that comes out, as it would be applied: so many slots and no more."""
+        shape = self._asked.shapes[0]
+        change = RuntimeSetup(slots=self._knee, batch=best_batch(self._frame.study.batches))
+        site = await self._frame.site(self._asked.base.under(change), self._asked.context)
+        self._frame.step(0, f"once more as it would be set: {change.told}")
+        found = point_of(shape, self._knee, [await site.visit(shape, self._knee) for _ in range(2)])
+        await site.unload(self._asked.model)
+        swept = next(one for one in self._frame.study.points if (one.shape, one.slots) == (shape, self._knee))
+        notes = self._frame.study.notes
+        if found.rate.value < FALLS_SHORT * swept.rate.value:
+            notes = (*notes, "Set so, it was slower than in the sweep: something else may have been at work.")
+        await self._frame.tell(confirmed=replace(found, slots=self._knee), notes=notes)
+
+
+def best_batch(tried: Sequence[BatchTried]) -> int | None:
+    """The batch that is faster than the one in force beyond doubt and by enough; None where that one stays."""
+    better = [
+        one for one in tried
+        if one.ratio is not None and one.ratio.low is not None and one.ratio.low > 1 and one.ratio.value >= WORTH
+    ]  # fmt: skip
+    return max(better, key=lambda one: one.ratio.value if one.ratio else 0.0).batch if better else None
+
+
+def _sure(knee: Knee) -> bool:
+    return knee.confidence >= curve.SURE and knee.near >= curve.NEARLY
