@@ -53,6 +53,7 @@ from app.services.aliases import Aliases
 from app.services.asking_again import AskingAgain
 from app.services.batches.asking import Way as BatchWay
 from app.services.batches.batches import Batches
+from app.services.batches.files import BatchFiles
 from app.services.batches.store import BatchStore
 from app.services.chat import Caller, ChatService
 from app.services.checking.system import SystemCheck
@@ -117,6 +118,7 @@ class Services:
     jobs: Jobs
     model_jobs: ModelJobs
     batches: Batches
+    batch_files: BatchFiles
     catalog: Catalog
     starter: StarterFamily
     comparisons: Comparisons
@@ -237,6 +239,7 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
     live = LiveSeries(hardware, seen, happenings, figures)
     expose(telemetry, queue, pool, hardware)
     history = History(settings.history_url, clock)
+    batch_store = BatchStore(settings.data / "batches.db")
 
     async def load(request: GenerationRequest) -> None:
         caller = Caller(flow="models", priority=Priority.INTERACTIVE, cache_mode=CacheMode.BYPASS, trace=Trace(clock))
@@ -301,13 +304,8 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
         questions=partial(questions_by_domain, PROMPTS / "compare"),
         jobs=jobs,
         model_jobs=model_jobs,
-        batches=Batches(
-            BatchStore(settings.data / "batches.db"),
-            jobs,
-            BatchWay(chat, queue, pool, telemetry, settings.cache_mode),
-            aliases,
-            clock,
-        ),  # fmt: skip
+        batches=Batches(batch_store, jobs, BatchWay(chat, queue, pool, telemetry, settings.cache_mode), aliases, clock),
+        batch_files=BatchFiles(batch_store, clock),
         catalog=catalog,
         starter=starter,
         comparisons=comparisons,

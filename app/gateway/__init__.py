@@ -27,6 +27,7 @@ from app.gateway.load_routes import load_routes
 from app.gateway.management_routes import management_routes
 from app.gateway.needs import GatewayServices, Lifecycle
 from app.gateway.ollama_routes import ollama_routes
+from app.gateway.openai_batch_routes import openai_batch_routes
 from app.gateway.openapi import openapi_routes
 from app.gateway.ops_routes import ops_routes
 from app.gateway.picture_routes import picture_routes
@@ -66,6 +67,7 @@ def create_routes(services: GatewayServices, lifecycle: Lifecycle | None = None)
         *picture_routes(services),
         *training_routes(services, lifecycle),
         *batch_routes(services, lifecycle),
+        *openai_batch_routes(services, lifecycle),
     ]
 
 

@@ -20,6 +20,7 @@ from app.core.ports import Clock
 from app.services.access_keys import LOCAL, OWNER, AccessKeys, Visitor
 from app.services.aliases import Aliases
 from app.services.batches.batches import Batches
+from app.services.batches.files import BatchFiles
 from app.services.chat import ChatService
 from app.services.checking.system import SystemCheck
 from app.services.costing.service import Costing
@@ -60,6 +61,8 @@ class GatewayServices(Protocol):
     def queue(self) -> RequestQueue: ...
     @property
     def batches(self) -> Batches: ...
+    @property
+    def batch_files(self) -> BatchFiles: ...
     @property
     def jobs(self) -> Jobs: ...
     @property

@@ -31,7 +31,7 @@ def counted(batch: Batch) -> str:
 def standing(batch: Batch, job: JobView | None, now: float) -> str:
     """What it is doing, and how long yet; of one that has ended, since when."""
     if batch.state is BatchState.FAILED:
-        return f"stopped: {vm.sentence(batch.error)}"
+        return f"stopped: {batch.error}"
     if not batch.active:
         since = f" {vm.ago(now - batch.ended_at)}" if batch.ended_at else ""
         return f"{_STATES[batch.state]}{since}"

@@ -15,8 +15,10 @@ from typing import Any
 import httpx
 import pytest
 
+from app.core.errors import DiskFull
 from app.services.access_keys import KeyScope, KeyWish
 from app.services.batches import running
+from app.services.batches.store import BatchStore
 from app.services.jobs import JobView
 from proving.stand import Loupe, ask, chat, loupe, until
 from tests.stub_ollama import Asked, Reply, StubOllama, error, served
@@ -220,6 +222,24 @@ async def test_a_failure_that_may_pass_is_tried_again_and_the_rest_when_asked_fo
         assert (await over(product, client, began))["answered"] == 3
         refused = await client.post(f"/loupe/batches/{began['id']}/retry")
         assert (refused.status_code, refused.json()["error"]) == (400, "no prompt of prompts.txt failed")
+
+
+async def test_a_full_disk_stops_the_batch_and_it_goes_on_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host()
+    async with served(host) as url, running_on(tmp_path, url) as (product, client):
+
+        def full(*_: object) -> bool:
+            raise DiskFull("the disk is full")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(BatchStore, "finish", full)
+            began = await begin(client, "one\ntwo")
+            told = await over(product, client, began)
+        assert (told["state"], told["error"], told["answered"]) == ("failed", "the disk is full", 0)
+        await client.post(f"/loupe/batches/{began['id']}/resume")
+        assert (await over(product, client, began))["answered"] == 2
 
 
 async def test_somebody_who_chats_is_next_and_a_long_answer_gives_way(tmp_path: Path) -> None:

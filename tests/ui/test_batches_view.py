@@ -35,7 +35,7 @@ def test_each_batch_says_how_far_it_is_and_what_can_be_done(services: FakeServic
     page = view(open_screen)
     text = text_of(page)
     assert "312 of 500 answered, 2 failed" in text and "4 min left" in text
-    assert "stopped: The disk with Loupe's data folder is full" in text
+    assert "stopped: the disk with Loupe's data folder is full" in text
     assert [label for label in labels_of(page) if label in ("Pause", "Resume", "Cancel", "Ask failed again")] == [
         "Pause", "Cancel", "Resume", "Ask failed again",
     ]  # fmt: skip

@@ -102,6 +102,13 @@ ANSWERS: dict[str, Schema] = {
         "id": TEXT, "type": one_of(["message"]), "role": TEXT, "model": TEXT, "content": some(OBJECT),
         "stop_reason": maybe(TEXT), "usage": OBJECT,
     }),
+    "V1File": members({
+        "id": TEXT, "object": one_of(["file"]), "bytes": WHOLE, "created_at": WHOLE, "filename": TEXT, "purpose": TEXT,
+    }),
+    "V1Batch": members({
+        "id": TEXT, "object": one_of(["batch"]), "status": TEXT, "created_at": WHOLE, "request_counts": OBJECT,
+    }),
+    "V1List": members({"object": one_of(["list"]), "data": some(OBJECT)}),
     "Transcription": members({"text": TEXT}),
     # Ours
     "Alive": members({"status": TEXT}),

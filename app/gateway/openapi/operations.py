@@ -25,6 +25,7 @@ from app.gateway.openapi.schemas import (
     some,
 )
 from app.services.access_keys import KeyScope
+from app.services.batches.reading import OPENAI_URLS
 from app.services.costing.ledger import KEPT_DAYS
 from app.services.costing.report import PARTS
 from app.wire import anthropic_request, openai_requests, openai_response_request
@@ -152,6 +153,19 @@ _V1 = (
     Operation("POST", "/v1/audio/transcriptions", "OpenAI's transcription", {
         JSON: ref("Transcription"), PLAIN: None, EVENTS: None,
     }, _TRANSCRIPTION, "multipart/form-data", headers=_WISHES),
+    Operation("POST", "/v1/files", "OpenAI's upload of a file of prompts", {JSON: ref("V1File")}, members({
+        "file": {"type": "string", "format": "binary"}, "purpose": one_of(["batch"]),
+    }), "multipart/form-data"),
+    _get("/v1/files", "The files that were sent", "V1List"),
+    _get("/v1/files/{id}", "One file", "V1File"),
+    Operation("DELETE", "/v1/files/{id}", "Delete a file", {JSON: OBJECT}),
+    Operation("GET", "/v1/files/{id}/content", "What is in a file", {LINES: None}),
+    _post("/v1/batches", "OpenAI's batch of a file", "V1Batch", asked(
+        {"input_file_id": TEXT, "endpoint": one_of(list(OPENAI_URLS))}, completion_window=TEXT, metadata=OBJECT,
+    )),
+    _get("/v1/batches", "The batches that came this way", "V1List"),
+    _get("/v1/batches/{id}", "One batch", "V1Batch"),
+    _post("/v1/batches/{id}/cancel", "Stop a batch", "V1Batch"),
     _get("/v1/models", "The models", "Models"),
     _get("/v1/models/{name}", "One model", "Model"),
 )  # fmt: skip

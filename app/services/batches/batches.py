@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 import structlog
 
 from app.core.errors import BadRequest, LoupeError, ModelNotFound, StoreError
+from app.core.generation import Json
 from app.core.ports import Clock
 from app.services.aliases import Aliases
 from app.services.batches.asking import Way
@@ -74,14 +75,17 @@ class Batches:
         job_id = self._of.get(batch_id)
         return next((view for view in self._jobs.list() if view.id == job_id), None)
 
-    async def begin(self, name: str, form: Form, prompts: Sequence[Prompt], owner: str) -> Batch:
+    async def begin(
+        self, name: str, form: Form, prompts: Sequence[Prompt], owner: str, source: Mapping[str, Json] | None = None
+    ) -> Batch:
         """Raises `ModelNotFound`, `ModelNotLocal`, `StoreError`. Hosts that are away are no reason to refuse."""
         models = tuple(dict.fromkeys(prompt.model for prompt in prompts))
         for model in models:
             await self._check_model(model)
         now = self._clock.now()
         batch_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{secrets.token_hex(3)}"
-        batch = Batch(batch_id, name.strip()[:NAME_LENGTH] or "prompts", owner, form, now, len(prompts), models)
+        name = name.strip()[:NAME_LENGTH] or "prompts"
+        batch = Batch(batch_id, name, owner, form, now, len(prompts), models, source=source or {})
         await asyncio.to_thread(self._store.add, batch, prompts)
         self._batches[batch.id] = batch
         self._launch(batch)

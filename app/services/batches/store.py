@@ -26,7 +26,11 @@ TODO, ANSWERED, FAILED = 0, 1, 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS batches (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, owner TEXT NOT NULL, form TEXT NOT NULL, created_at REAL NOT NULL,
-    total INTEGER NOT NULL, models TEXT NOT NULL, state TEXT NOT NULL, ended_at REAL, error TEXT NOT NULL);
+    total INTEGER NOT NULL, models TEXT NOT NULL, state TEXT NOT NULL, ended_at REAL, error TEXT NOT NULL,
+    source TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS files (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, owner TEXT NOT NULL, purpose TEXT NOT NULL, created_at REAL NOT NULL,
+    size INTEGER NOT NULL, content TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS prompts (
     batch TEXT NOT NULL, seq INTEGER NOT NULL, name TEXT NOT NULL, model TEXT NOT NULL, url TEXT NOT NULL,
     body TEXT NOT NULL, given TEXT NOT NULL, state INTEGER NOT NULL DEFAULT 0, place INTEGER, outcome TEXT,
@@ -47,16 +51,17 @@ class BatchStore:
 
     def batches(self) -> list[Batch]:
         """All of them, the oldest first."""
-        with self._using() as database:
+        with self.using() as database:
             rows = database.execute("SELECT * FROM batches ORDER BY created_at, id").fetchall()
             return [_batch(row, database.execute(_COUNTS, (row["id"],)).fetchone()) for row in rows]
 
     def add(self, batch: Batch, prompts: Sequence[Prompt]) -> None:
-        with self._using() as database:
+        with self.using() as database:
             database.execute(
-                "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (batch.id, batch.name, batch.owner, batch.form, batch.created_at, batch.total,
-                 json.dumps(batch.models), batch.state, batch.ended_at, batch.error),
+                 json.dumps(batch.models), batch.state, batch.ended_at, batch.error,
+                 json.dumps(dict(batch.source))),
             )  # fmt: skip
             database.executemany(
                 "INSERT INTO prompts (batch, seq, name, model, url, body, given) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -65,7 +70,7 @@ class BatchStore:
             )  # fmt: skip
 
     def set_state(self, batch_id: str, state: BatchState, ended_at: float | None, error: str) -> None:
-        with self._using() as database:
+        with self.using() as database:
             database.execute(
                 "UPDATE batches SET state = ?, ended_at = ?, error = ? WHERE id = ?", (state, ended_at, error, batch_id)
             )
@@ -76,18 +81,18 @@ class BatchStore:
             "SELECT seq FROM prompts JOIN (SELECT model AS wanted, min(seq) AS first FROM prompts WHERE batch = ?1 "
             "GROUP BY model) ON model = wanted WHERE batch = ?1 AND state = 0 ORDER BY first, seq"
         )
-        with self._using() as database:
+        with self.using() as database:
             return [int(row[0]) for row in database.execute(question, (batch_id,))]
 
     def prompt(self, batch_id: str, seq: int) -> Prompt | None:
         """None where the batch was deleted meanwhile."""
-        with self._using() as database:
+        with self.using() as database:
             row = database.execute("SELECT * FROM prompts WHERE batch = ? AND seq = ?", (batch_id, seq)).fetchone()
             return _prompt(row) if row is not None else None
 
     def finish(self, batch_id: str, seq: int, outcome: Outcome) -> bool:
         """Keep what became of a prompt; False where that was known already, or the batch is gone."""
-        with self._using() as database:
+        with self.using() as database:
             changed = database.execute(
                 "UPDATE prompts SET state = ?, outcome = ?, prompt_tokens = ?, output_tokens = ?, place = "
                 "(SELECT coalesce(max(place), 0) + 1 FROM prompts WHERE batch = ?) "
@@ -99,7 +104,7 @@ class BatchStore:
 
     def again(self, batch_id: str) -> int:
         """Ask those that failed once more; how many."""
-        with self._using() as database:
+        with self.using() as database:
             changed = database.execute(
                 "UPDATE prompts SET state = 0, outcome = NULL, place = NULL WHERE batch = ? AND state = 2", (batch_id,)
             )
@@ -113,19 +118,19 @@ class BatchStore:
             f"SELECT *, {place} AS at FROM prompts WHERE batch = ? AND {place} > ? AND state != 0 "  # noqa: S608
             f"ORDER BY {place} LIMIT ?"
         )
-        with self._using() as database:
+        with self.using() as database:
             rows = database.execute(question, (batch_id, after, limit)).fetchall()
         return [(int(row["at"]), _prompt(row), Outcome(**json.loads(row["outcome"]))) for row in rows]
 
     def latest(self, batch_id: str, most: int) -> list[tuple[Prompt, Outcome]]:
         """What has ended last, the newest first."""
         question = "SELECT * FROM prompts WHERE batch = ? AND place > 0 ORDER BY place DESC LIMIT ?"
-        with self._using() as database:
+        with self.using() as database:
             rows = database.execute(question, (batch_id, most)).fetchall()
         return [(_prompt(row), Outcome(**json.loads(row["outcome"]))) for row in rows]
 
     def delete(self, batch_id: str) -> None:
-        with self._using() as database:
+        with self.using() as database:
             database.execute("DELETE FROM prompts WHERE batch = ?", (batch_id,))
             database.execute("DELETE FROM batches WHERE id = ?", (batch_id,))
 
@@ -136,7 +141,7 @@ class BatchStore:
                 self._database = None
 
     @contextmanager
-    def _using(self) -> Iterator[sqlite3.Connection]:
+    def using(self) -> Iterator[sqlite3.Connection]:
         """The database inside one transaction."""
         with self._lock:
             try:
@@ -174,6 +179,8 @@ def _opened(file: Path) -> sqlite3.Connection:
         for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "mmap_size=0"):
             database.execute(f"PRAGMA {pragma}")
         database.executescript(_SCHEMA)
+        if "source" not in {row["name"] for row in database.execute("PRAGMA table_info(batches)")}:
+            database.execute("ALTER TABLE batches ADD COLUMN source TEXT NOT NULL DEFAULT '{}'")
         with suppress(OSError):
             file.chmod(0o600)
     except BaseException:
@@ -187,7 +194,7 @@ def _batch(row: Any, counts: Any) -> Batch:
     return Batch(
         row["id"], row["name"], row["owner"], Form(row["form"]), row["created_at"], row["total"],
         tuple(json.loads(row["models"])), BatchState(row["state"]), answered, failed, read, written, row["ended_at"],
-        row["error"],
+        row["error"], json.loads(row["source"]),
     )  # fmt: skip
 
 

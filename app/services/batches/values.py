@@ -35,6 +35,26 @@ class BatchNotFound(LoupeError):
         super().__init__(f"there is no batch {batch_id[:40]!r}, or it was deleted")
 
 
+class FileNotFound(LoupeError):
+    status = 404
+    code = "file_not_found"
+
+    def __init__(self, file_id: str) -> None:
+        super().__init__(f"there is no file {file_id[:60]!r}, or it was deleted")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file that OpenAI's clients sent beforehand; `size` in bytes."""
+
+    id: str
+    name: str
+    owner: str
+    purpose: str
+    created_at: float
+    size: int
+
+
 @dataclass(frozen=True, slots=True)
 class Defaults:
     """What prompts of our own forms get that do not say it themselves."""
@@ -110,6 +130,7 @@ class Batch:
     output_tokens: int = 0
     ended_at: float | None = None
     error: str = ""
+    source: Mapping[str, Json] = field(default_factory=dict)  # how OpenAI's clients asked for it
 
     @property
     def left(self) -> int:

@@ -136,7 +136,7 @@ def _latest(batch: Batch) -> None:
 
 
 def _answer(prompt: Prompt, outcome: Outcome) -> str:
-    said = outcome.error or answer_of(outcome)
+    said = vm.sentence(outcome.error) if outcome.failed else answer_of(outcome)
     tone = ' data-tone="bad"' if outcome.failed else ""
     return (
         f"<li{tone}><b>{escape(words.short(question_of(prompt)))}</b><span>{escape(words.short(said))}</span>"

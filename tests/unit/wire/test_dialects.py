@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from app.core.errors import BadRequest
 from app.wire.dialects import BuiltinToolFailed, Exchange
 from app.wire.go_json import dumps
-from app.wire.transcriptions import MAX_PARTS, Transcriptions
+from app.wire.multipart import MAX_PARTS
+from app.wire.transcriptions import Transcriptions
 from app.wire.v1 import DIALECTS, EncodingNotRead, check_encoding, error_of, named_model
 
 CHAT = {"model": "m", "max_tokens": 4, "messages": [{"role": "user", "content": "Hi"}]}
