@@ -192,6 +192,9 @@ def settle(page: Page) -> None:
     live = "/service" in page.url and "view=" not in page.url
     if live or page.url.endswith("/dashboard"):
         page.get_by_text("Up to date", exact=True).wait_for()
+    if page.url.endswith("/home"):
+        page.locator(".lp-now dd").first.wait_for()
+        page.get_by_text("Ask a question").or_(page.get_by_text("Chat", exact=True)).first.wait_for()
     page.wait_for_timeout(400)
 
 

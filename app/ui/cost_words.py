@@ -121,19 +121,19 @@ def _spent(view: CostView) -> str:
 
 
 def break_even(told: CostReport) -> tuple[str, str]:
-    """The range over the table, and against what; the reason where there is none."""
-    reached = sorted((one for one in told.beside if one.break_even is not None), key=_tokens)
-    if not reached:
-        whys = {one.why for one in told.beside}
-        return vm.UNKNOWN, whys.pop() if len(
-            whys
-        ) == 1 else "against no price of the table" if whys else "no price given"
-    low, high = reached[0], reached[-1]
-    value = (
-        f"{tokens(_tokens(low))} a day" if low is high else f"{tokens(_tokens(low))} – {tokens(_tokens(high))} a day"
-    )
+    """The range over the table, as far as this machine reaches it, and against what; the reason where there is none."""
+    found = sorted((one for one in told.beside if one.break_even is not None), key=_tokens)
+    if not found:
+        whys = {one.why for one in told.beside} or {"no price is given"}
+        return vm.UNKNOWN, whys.pop() if len(whys) == 1 else "against no price of the table"
+    reached = [one for one in found if one.possible]
+    low, high = (reached[0], reached[-1]) if reached else (found[0], found[0])
+    value = about(_tokens(low)) + ("" if low is high else f" – {about(_tokens(high))}") + " a day"
     against = f"against {low.price.name}" + ("" if low is high else f" … {high.price.name}")
-    return value, against + ("" if low.possible else "; more than this machine can make")
+    if not reached:
+        return value, f"{against}; more than this machine can make"
+    others = len(told.beside) - len(reached)
+    return value, against + (f"; never against {others} of {len(told.beside)} prices" if others else "")
 
 
 def _tokens(one: Beside) -> float:

@@ -1,45 +1,32 @@
-"""The words of the Home screen: one line of truth, four figures, what needs somebody. Pure: no Streamlit, no services,
+"""The words of the Home screen: one line of truth, what needs somebody, three ways on. Pure: no Streamlit, no services,
 no clock of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from app.core.hardware import HardwareState
 from app.core.hosts import ANSWERING, HostState, HostStatus
 from app.models.catalog import CatalogFamily, CatalogVariant, CatalogView
 from app.services.jobs import JobState, JobView
-from app.services.latency import FEWEST, quantile
 from app.services.queueing.views import QueueSnapshot
-from app.services.request_trace import FinishedRequest
 from app.ui import view_models as vm
 
-LATELY = 900.0  # seconds: what figures of requests are of
 NAMED = 2  # models that are named; more are counted
 LOW_DISK = 2 << 30  # bytes: a model hardly fits
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """One large figure with a quiet line below; `help` on hover."""
-
-    name: str
-    value: str
-    note: str
-    help: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Need:
     """Something that wants a person: what it is, what to do, and the screen where that is done ("" where it is not
-    one)."""
+    one). `above`: the strip over the page says it already."""
 
     what: str
     to_do: str
     screen: str = ""
     label: str = ""
+    above: bool = False
 
 
 def truth(catalog: CatalogView, hosts: Sequence[HostStatus], queue: QueueSnapshot, needs: Sequence[Need]) -> str:
@@ -100,7 +87,7 @@ def needs(
     for host in hosts:
         if host.state in (HostState.OFFLINE, HostState.MISCONFIGURED):
             why = vm.sentence(host.error) or "It does not answer."
-            yield Need(f"The host {host.address.name} does not answer", why, "service", "Service")
+            yield Need(f"The host {host.address.name} does not answer", why, "service", "Service", above=True)
     if queue.paused:
         yield Need("The queue is paused", "Nobody gets an answer until it goes on.", "service", "Service")
     if queue.draining:
@@ -114,64 +101,6 @@ def needs(
     answering = any(host.state in ANSWERING for host in hosts)
     if answering and not catalog.families and not catalog.problems and not any(job.active for job in jobs):
         yield Need("There is no model yet", "Get one, and ask as soon as it is there.", "models", "Models")
-
-
-def figures(
-    queue: QueueSnapshot, records: Sequence[FinishedRequest], state: HardwareState, now: float
-) -> Iterator[Figure]:
-    """`records`: the newest first. `now` in seconds since the epoch."""
-    lately = [one for one in records if one.started_at + one.seconds >= now - LATELY]
-    measured = [one for one in lately if one.measured]
-    yield _answers(queue, lately)
-    yield _first_token(measured)
-    yield _speed(measured)
-    yield _memory(state)
-
-
-def _answers(queue: QueueSnapshot, lately: Sequence[FinishedRequest]) -> Figure:
-    waiting = f"{len(queue.waiting)} waiting" if queue.waiting else "nobody waits"
-    ended = f"{vm.count(len(lately), 'request')} in 15 min"
-    failed = sum(one.status not in ("ok", "cancelled") for one in lately)
-    told = f"{waiting}; {ended}" + (f", {failed} failed" if failed else "")
-    return Figure("Being answered", str(len(queue.running)), told)
-
-
-def _first_token(measured: Sequence[FinishedRequest]) -> Figure:
-    firsts = sorted(one.ttft for one in measured if one.ttft is not None)
-    what = "Time to first token, waiting included: the median of the last 15 minutes."
-    if not firsts:
-        return Figure("First token", vm.UNKNOWN, "no answer in 15 min", what)
-    slow = f"one in twenty over {vm.ttft(quantile(firsts, 0.95))}; " if len(firsts) >= FEWEST[0.95] else ""
-    return Figure("First token", vm.ttft(quantile(firsts, 0.5)), f"{slow}{vm.count(len(firsts), 'answer')}", what)
-
-
-def _speed(measured: Sequence[FinishedRequest]) -> Figure:
-    """Of the variant that answered most: speeds of several say nothing together."""
-    speeds: dict[str, list[float]] = {}
-    for one in measured:
-        if one.usage is not None and one.usage.decode_tps is not None:
-            speeds.setdefault(one.model, []).append(one.usage.decode_tps)
-    what = "Tokens written a second, without queue, load and prefill: the median of the last 15 minutes."
-    if not speeds:
-        return Figure("Writing", vm.UNKNOWN, "no answer in 15 min", what)
-    model, found = max(speeds.items(), key=lambda each: len(each[1]))
-    return Figure("Writing", vm.rate(median(found)), f"{model}, {vm.count(len(found), 'answer')}", what)
-
-
-def _memory(state: HardwareState) -> Figure:
-    """Of the GPU where there is one: that is where models want to be."""
-    machine = state.machine
-    gpus = [gpu for gpu in state.gpus.devices if gpu.memory_total]
-    here = f"{vm.size(machine.memory_used)} of {vm.size(machine.memory_total)}"
-    if not gpus:
-        why = state.gpus.why or "no GPU is seen"
-        if machine.memory_total is None:
-            return Figure("Memory", vm.UNKNOWN, "not looked yet")
-        return Figure("Memory", vm.percent((machine.memory_used or 0) / machine.memory_total), f"{here}; {why}")
-    used = sum(gpu.memory_used or 0 for gpu in gpus)
-    total = sum(gpu.memory_total or 0 for gpu in gpus)
-    name = "GPU memory" if len(gpus) == 1 else f"Memory of {len(gpus)} GPUs"
-    return Figure(name, vm.percent(used / total), f"{vm.size(used)} of {vm.size(total)}; beside it {here}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,15 @@ GIB = 2**30
 MACHINE = Machine(cpu=0.4, memory_used=9 * GIB, memory_total=16 * GIB, disk_free=200 * GIB, disk_total=500 * GIB)
 
 
+def looked_at(services: FakeServices, machine: Machine, gpus: Gpus) -> None:
+    """Now, and whenever it is looked at again."""
+    services.machine, services.gpus = lambda: machine, lambda: gpus
+    services.hardware._state = HardwareState(7, time.time(), machine, gpus)
+
+
 def standing(services: FakeServices, **changes: Any) -> None:
     """A machine that was looked at, a runtime with a model in memory, and a quarter of an hour of answers."""
-    services.hardware._state = HardwareState(
-        7, time.time(), replace(MACHINE, **changes), Gpus(why="no NVIDIA GPU here")
-    )
+    looked_at(services, replace(MACHINE, **changes), Gpus(why="no NVIDIA GPU here"))
     services.pool.hosts = (HostStatus(EMBEDDED, HostState.HEALTHY, "0.33.0", loaded=(Q4,)),)
     services.catalog.view = CatalogView((smollm2(q4_K_M={"loaded": loaded(Q4)}),), services.pool.hosts)
 
@@ -41,7 +45,7 @@ def home_busy(services: FakeServices) -> str:
 
     home(services)
     gpus = Gpus((Gpu(0, "NVIDIA Test GPU", memory_used=6 * GIB, memory_total=24 * GIB),), "570.86")
-    services.hardware._state = replace(services.hardware.state, gpus=gpus)
+    looked_at(services, MACHINE, gpus)
     away = HostAddress("bench", "http://192.168.1.20:11434")
     services.pool.hosts = (*services.pool.hosts, HostStatus(away, HostState.OFFLINE, error="connection refused"))
     services.queue.view = QueueSnapshot(

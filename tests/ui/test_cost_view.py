@@ -96,6 +96,12 @@ def test_before_the_first_answer_the_view_says_so(services: FakeServices, open_s
     assert words.EMPTY in text_of(calm(open_screen("dashboard", view="Cost")))
 
 
+def test_the_headline_is_what_this_machine_reaches(services: FakeServices, open_screen: Open) -> None:
+    cost_scenes.cost(services)
+    told = text_of(calm(open_screen("dashboard", view="Cost")))
+    assert "against GPT-6.1 Sol … Gemini 2.5 Flash-Lite; never against 2 of 10 prices" in told
+
+
 @pytest.mark.parametrize(
     ("value", "told"),
     [(None, "–"), (0.0, "0 USD"), (0.00001, "< 0.0001 USD"), (0.01234, "0.0123 USD"), (4.2, "4.20 USD"),

@@ -6,6 +6,7 @@ The pages are the real ones, over the fake services of a process of their own.
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -243,3 +244,13 @@ def test_a_variant_is_voted_on_by_keyboard_and_a_reload_shows_the_same_answers(p
     expect(page.get_by_role("button", name="B is better")).to_be_visible(timeout=SECONDS)
     page.keyboard.press("b")
     expect(page.get_by_text("You preferred")).to_be_visible(timeout=SECONDS)
+
+
+def test_home_draws_its_figures_from_the_feed(page: Page, serve: Serve) -> None:
+    page.goto(serve("home_busy"))
+    figures = page.locator(".lp-now dd")
+    expect(figures.nth(0)).to_have_text("2", timeout=30_000)
+    expect(figures.nth(3)).to_have_text("25 %", timeout=30_000)
+    wait_for("a curve", lambda: page.locator(".lp-now polyline").nth(3).get_attribute("points"))
+    expect(page.locator(".lp-now small").nth(0)).to_have_text("3 wait for a slot")
+    expect(page.get_by_role("link", name="Choose a quantization")).to_have_attribute("href", re.compile("smollm2-135m"))

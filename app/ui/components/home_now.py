@@ -1,18 +1,22 @@
-"""How it stands, on one look: the line of truth, four figures, and what needs somebody."""
+"""How it stands, on one look: the line of truth, and below the figures what needs somebody.
+
+The line draws itself anew every two seconds, from what is in memory anyway. It looks for the whole screen: the page is
+run again only when something changed that the rest of it shows.
+"""
 
 from __future__ import annotations
 
-import time
 from html import escape
+from typing import Any
 
 import streamlit as st
 
 from app.core.errors import LoupeError
 from app.models.catalog import CatalogView
 from app.services.queueing.views import QueueSnapshot
-from app.services.telemetry import RECENT
 from app.ui import access, bridge
 from app.ui import home_words as words
+from app.ui.components import host_strip
 from app.ui.components.host_strip import LOOK_SECONDS
 from app.ui.fragments import fragment
 
@@ -31,32 +35,36 @@ def look() -> tuple[CatalogView, QueueSnapshot]:
     return bridge.call(seen())
 
 
+def truth() -> None:
+    _line(_shown())
+
+
 @fragment(run_every=LOOK_SECONDS)
-def show() -> None:
-    """Draws itself anew every two seconds, from what is in memory anyway."""
+def _line(drawn: tuple[Any, ...]) -> None:
+    if _shown() != drawn:
+        st.rerun()
+    catalog, queue = look()
+    line = words.truth(catalog, access.services().pool.statuses(), queue, _needs(catalog, queue))
+    st.html(f'<h1 class="lp-truth">{escape(line)}</h1>')
+
+
+def _shown() -> tuple[Any, ...]:
+    """Changes exactly when strip, tray, needs or ways have something new to show."""
+    return host_strip.signature(), tuple(_needs(*look()))
+
+
+def needs() -> None:
+    told = [need for need in _needs(*look()) if not need.above]
+    if not told:
+        return
+    with st.container(key="home-needs", gap=None):
+        for number, need in enumerate(told):
+            with st.container(key=f"need-{number}", horizontal=True, gap="xsmall", vertical_alignment="center"):
+                st.html(f'<div class="lp-line"><b>{escape(need.what)}</b><small>{escape(need.to_do)}</small></div>')
+                if need.screen:
+                    st.page_link(f"screens/{need.screen}.py", label=need.label)
+
+
+def _needs(catalog: CatalogView, queue: QueueSnapshot) -> list[words.Need]:
     services = access.services()
-    (view, queue), hosts, state = look(), services.pool.statuses(), services.hardware.state
-    needs = list(words.needs(view, hosts, queue, services.jobs.list(), state))
-    with st.container(key="home-now", gap="medium"):
-        st.html(f'<h1 class="lp-truth">{escape(words.truth(view, hosts, queue, needs))}</h1>')
-        st.html(_figures(list(words.figures(queue, services.telemetry.log.recent(RECENT), state, time.time()))))
-        if needs:
-            with st.container(key="home-needs", gap=None):
-                for number, need in enumerate(needs):
-                    _need(number, need)
-
-
-def _figures(figures: list[words.Figure]) -> str:
-    cells = "".join(
-        f'<div><dt title="{escape(each.help, quote=True)}">{escape(each.name)}</dt><dd>{escape(each.value)}</dd>'
-        f"<small>{escape(each.note)}</small></div>"
-        for each in figures
-    )
-    return f'<dl class="lp-figures">{cells}</dl>'
-
-
-def _need(number: int, need: words.Need) -> None:
-    with st.container(key=f"need-{number}", horizontal=True, gap="xsmall", vertical_alignment="center"):
-        st.html(f'<div class="lp-line"><b>{escape(need.what)}</b><small>{escape(need.to_do)}</small></div>')
-        if need.screen:
-            st.page_link(f"screens/{need.screen}.py", label=need.label)
+    return list(words.needs(catalog, services.pool.statuses(), queue, services.jobs.list(), services.hardware.state))

@@ -1,0 +1,223 @@
+// Four figures of now and their last quarter of an hour: one event stream in, no rerun of the page, nothing while the
+// tab is hidden. The elements are made once; only their words and one line each change.
+
+const SILENCE = 8000 // ms without a word, after which the line counts as broken: the feed speaks every second
+const RETRY = 2000
+const BACK = 900 // s that a curve shows
+const STEP = 10 // s between two of its points
+const SVG = "http://www.w3.org/2000/svg"
+
+const known = (value) => value !== undefined && value !== null && Number.isFinite(value)
+
+function seconds(value) {
+  if (value < 0.9995) return `${Math.max(1, Math.round(value * 1000))} ms`
+  return value < 9.995 ? `${value.toFixed(2)} s` : value < 59.95 ? `${value.toFixed(1)} s` : `${(value / 60).toFixed(1)} min`
+}
+
+function size(bytes) {
+  const [value, unit] = bytes < 999.5 * 2 ** 20 ? [bytes / 2 ** 20, "MiB"] : [bytes / 2 ** 30, "GiB"]
+  return `${value.toFixed(value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2)} ${unit}`
+}
+
+const pace = (value) => `${value >= 99.5 || value === 0 ? Math.round(value) : value.toFixed(1)} tok/s`
+
+function gpuMemory(view) { // [used, total, how many], or nothing where no GPU tells
+  const names = Object.keys(view.names).filter((name) => known(view.limits[`${name}.memory_total`]))
+  if (!names.length) return null
+  const sum = (of) => names.reduce((total, name) => total + (of(name) ?? 0), 0)
+  return [sum((name) => view.now[`${name}.memory_used`]), sum((name) => view.limits[`${name}.memory_total`]), names.length]
+}
+
+function memory(view) {
+  const { memory_used: used } = view.now
+  const total = view.limits.memory_total
+  const here = known(used) && known(total) ? `${size(used)} of ${size(total)}` : ""
+  const gpu = gpuMemory(view)
+  if (gpu) {
+    const name = gpu[2] > 1 ? `Memory of ${gpu[2]} GPUs` : "GPU memory"
+    const beside = here ? `; beside it ${here}` : ""
+    return [name, `${Math.round((100 * gpu[0]) / gpu[1])} %`, `${size(gpu[0])} of ${size(gpu[1])}${beside}`]
+  }
+  if (!here) return ["Memory", "–", view.unknown.memory_used ?? "not looked yet"]
+  return ["Memory", `${Math.round((100 * used) / total)} %`, `${here}${view.unknown.gpu ? `; ${view.unknown.gpu}` : ""}`]
+}
+
+function firstToken(view) {
+  const about = "First token"
+  const { ttft_p50: half, ttft_p95: most } = view.now
+  if (known(half)) {
+    const slow = known(most) && seconds(most) !== seconds(half) ? `; one in twenty over ${seconds(most)}` : ""
+    return [about, seconds(half), `the median of the last minute${slow}`]
+  }
+  const last = view.curves[1]?.findLast(([, value]) => known(value))
+  return [about, "–", `no answer in the last minute${last ? `; before it ${seconds(last[1])}` : ""}`]
+}
+
+// In order: what is said (name, value, note), what the curve shows, and what the name means.
+const FIGURES = [
+  {
+    help: "Requests that a model host is working on now.",
+    say: ({ now }) => {
+      const waiting = now.queue_waiting ?? 0
+      const told = waiting ? `${waiting} wait${waiting === 1 ? "s" : ""} for a slot` : "nobody waits"
+      return ["Being answered", known(now.queue_running) ? String(now.queue_running) : "–", told]
+    },
+    series: ["queue_running"],
+  },
+  {
+    help: "Time to the first token, waiting included: the median of the requests that ended in the last minute.",
+    say: firstToken, series: ["ttft_p50"],
+  },
+  {
+    help: "Tokens that all models together write now, a second.",
+    say: ({ now }) => {
+      const value = now.tokens_per_second
+      return ["Writing", known(value) ? pace(value) : "–", known(value) && value > 0 ? "all models together" : "no model writes now"]
+    },
+    series: ["tokens_per_second"],
+  },
+  { help: "What models and everything else hold in memory; of the GPUs where there are some.", say: memory,
+    series: ["gpu0.memory_used", "memory_used"], most: (view) => view.limits["gpu0.memory_total"] ?? view.limits.memory_total },
+]
+
+class Now {
+  constructor(root) {
+    this.root = root
+    this.at = (name) => root.querySelector(`[data-lp="${name}"]`)
+    this.cells = FIGURES.map((figure) => this.cell(figure))
+    this.visibility = () => (document.hidden ? this.close() : this.open())
+    document.addEventListener("visibilitychange", this.visibility)
+  }
+
+  cell(figure) {
+    const box = document.createElement("div")
+    const [name, value, note] = ["dt", "dd", "small"].map((tag) => box.appendChild(document.createElement(tag)))
+    name.title = figure.help
+    const svg = box.appendChild(document.createElementNS(SVG, "svg"))
+    svg.setAttribute("viewBox", "0 0 100 100")
+    svg.setAttribute("preserveAspectRatio", "none")
+    svg.setAttribute("aria-hidden", "true")
+    const line = svg.appendChild(document.createElementNS(SVG, "polyline"))
+    this.at("figures").append(box)
+    return { name, value, note, line }
+  }
+
+  begin(told) {
+    if (!this.view) this.view = { ...told, curves: FIGURES.map(() => []) }
+    this.draw()
+    this.open()
+  }
+
+  // The line
+
+  open() {
+    if (this.source || document.hidden || this.ended) return
+    this.heard = Date.now()
+    const source = new EventSource("/loupe/series/events")
+    this.source = source
+    source.addEventListener("series", (event) => this.source === source && this.take(JSON.parse(event.data)))
+    source.onerror = () => this.source === source && this.lost()
+    this.beat = setInterval(() => (this.root.isConnected ? Date.now() - this.heard > SILENCE && this.lost() : this.end()), 2000)
+    this.remember(source)
+  }
+
+  async remember(source) {
+    const names = FIGURES.flatMap((figure) => figure.series).join(",")
+    try {
+      const answer = await fetch(`/loupe/hardware/history?seconds=${BACK}&points=${BACK / STEP}&series=${names}`, { cache: "no-store" })
+      if (!answer.ok) return
+      const past = await answer.json()
+      if (this.source !== source) return
+      this.view.curves = FIGURES.map((figure) => {
+        const name = figure.series.find((one) => past.series[one])
+        return past.at.map((at, place) => [at, past.series[name]?.[place]?.[0]])
+      })
+      this.draw()
+    } catch {
+      // The curves begin with what comes from now on; that the line is broken is said by the feed.
+    }
+  }
+
+  close() {
+    clearTimeout(this.again)
+    clearInterval(this.beat)
+    this.source?.close()
+    this.source = null
+  }
+
+  lost() {
+    this.close()
+    this.down ??= Date.now()
+    const line = this.at("link")
+    line.textContent = `The connection to Loupe is lost; this is ${Math.round((Date.now() - this.down) / 1000)} s old. Trying again.`
+    line.dataset.tone = "bad"
+    this.root.classList.add("lp-old")
+    this.again = setTimeout(() => this.open(), RETRY)
+  }
+
+  end() {
+    this.ended = true
+    this.close()
+    document.removeEventListener("visibilitychange", this.visibility)
+  }
+
+  // What comes
+
+  take(told) {
+    this.heard = Date.now()
+    const view = this.view
+    if (told.now) Object.assign(view, told)
+    else {
+      view.at = told.at
+      Object.assign(view.now, told.set)
+      for (const name of told.gone ?? []) delete view.now[name]
+      for (const part of ["limits", "names", "unknown"]) if (told[part]) view[part] = told[part]
+    }
+    FIGURES.forEach((figure, place) => this.grow(view.curves[place], figure))
+    if (this.down !== undefined) {
+      this.down = undefined
+      this.at("link").textContent = "Up to date"
+      this.at("link").dataset.tone = "good"
+      this.root.classList.remove("lp-old")
+    }
+    this.draw()
+  }
+
+  grow(curve, figure) {
+    const value = figure.series.map((name) => this.view.now[name]).find(known)
+    const last = curve.at(-1)
+    if (last && this.view.at - last[0] < STEP) last[1] = value
+    else curve.push([this.view.at, value])
+    while (curve.length && curve[0][0] < this.view.at - BACK) curve.shift()
+  }
+
+  draw() {
+    FIGURES.forEach((figure, place) => {
+      const cell = this.cells[place]
+      const words = figure.say(this.view)
+      for (const [at, part] of [cell.name, cell.value, cell.note].entries()) {
+        if (part.textContent !== words[at]) part.textContent = words[at]
+      }
+      cell.line.setAttribute("points", this.points(this.view.curves[place], figure.most?.(this.view)))
+    })
+  }
+
+  points(curve, limit) { // against what there is of it; else against the most of this time
+    const there = curve.filter(([, value]) => known(value))
+    const most = limit ?? Math.max(...there.map(([, value]) => value), 1e-9)
+    const end = this.view.at
+    return there.map(([at, value]) => `${(100 * (1 - (end - at) / BACK)).toFixed(2)},${(100 * (1 - value / most)).toFixed(2)}`).join(" ")
+  }
+}
+
+export default function ({ data, parentElement }) {
+  const root = parentElement.querySelector(".lp-now")
+  if (!root || !data) return undefined
+  root.__now ??= new Now(root)
+  root.__now.begin(data.begin)
+  return () => {
+    root.__now?.end()
+    delete root.__now
+    root.querySelector('[data-lp="figures"]').replaceChildren()
+  }
+}
