@@ -182,7 +182,7 @@ def layers(record: FinishedRequest) -> tuple[vm.Bar, ...]:
         vm.Bar(
             node.name.replace(" ", "-"), LABELS.get(node.name.replace(" ", "_"), node.name.capitalize()),
             round(100 * node.start_ns / whole, 2), round(max(0.4, 100 * node.duration_ns / whole), 2),
-            vm.duration(node.duration_ns / 1e9), _note(node), depth,
+            vm.duration(_took(node)), _note(node), depth,
         )
         for node, depth in nodes
     )  # fmt: skip
@@ -194,6 +194,12 @@ def _nodes(node: SpanNode, depth: int = 0) -> Iterator[tuple[SpanNode, int]]:
             continue
         yield child, depth
         yield from _nodes(child, depth + 1)
+
+
+def _took(node: SpanNode) -> float:
+    """Seconds; of what a host told, what it said and not how much of it fits into our time line."""
+    said = node.attributes.get("seconds") if node.name in ("load", "prefill", "decode") else None
+    return node.duration_ns / 1e9 if said is None else _number(said)
 
 
 def _note(node: SpanNode) -> str:
@@ -266,7 +272,9 @@ def growth(record: FinishedRequest) -> Growth | None:
         for (at, so_far), (later, more) in zip(record.pace, record.pace[1:], strict=False)
         if later > at
     ]
-    note = f"{min(rates):.0f}–{max(rates):.0f} a second" if rates else ""
+    # What a host had written before we came to read it arrives at once, and its pace is nobody's.
+    late = record.usage is not None and record.pace[-1][0] - record.pace[0][0] < record.usage.decode_ns / 2e9
+    note = "came together" if late else f"{min(rates):.0f}–{max(rates):.0f} a second" if rates else ""
     total = vm.count(pieces, "piece")
     return Growth(points, total, note, f"{total} in {vm.duration(record.seconds)}, {note}")
 

@@ -19,6 +19,7 @@ import uvicorn
 
 from app.gateway.hardware_routes import hardware_routes
 from app.gateway.needs import Lifecycle
+from app.gateway.request_routes import request_routes
 from app.gateway.security_headers import inline_script_hashes, page_policy
 from app.gateway.service_routes import service_routes
 from app.ui import access, assets, theme
@@ -58,6 +59,7 @@ def application(services: FakeServices, lifecycle: Lifecycle) -> st.App:
         config.set_option(name, value)
     access.services = lambda: services  # type: ignore[assignment,return-value]
     routes = [*service_routes(services, lifecycle), *hardware_routes(services, lifecycle)]  # type: ignore[arg-type]
+    routes += request_routes(services)  # type: ignore[arg-type]
     return st.App(SHELL, routes=[*assets.routes(services.pictures.bundle), *routes])
 
 

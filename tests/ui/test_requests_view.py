@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from playwright.sync_api import expect
 from streamlit.testing.v1 import AppTest
 
 from app.core.errors import HostUnreachable
 from app.services.chat import Caller
 from app.services.telemetry import CacheDecision
 from app.ui import request_actions
+from tests.screenshots import served
 from tests.ui import request_scenes as scenes
 from tests.ui.fake_services import FakeServices
 from tests.ui.pages import calm, html_of, labels_of, text_of
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
 Open = Callable[..., AppTest]
+SECONDS = 30_000  # ms; a deadline
 
 
 def listed(page: AppTest) -> int:
@@ -216,3 +223,29 @@ def test_what_ended_since_is_asked_for_with_the_same_filters(services: FakeServi
     assert "cache=hit" in query and "q=a+b" in query
     since = float(query.partition("since=")[2].partition("&")[0])
     assert since > last.started_at + last.seconds >= since - 1e-6
+
+
+def test_a_row_opens_without_a_new_page_and_what_ended_since_is_told(page: Page) -> None:
+    with served("requests") as address:
+        page.goto(address)
+        row, search = page.locator("tr[data-lp-request]"), page.get_by_label("Search")
+        expect(row).to_have_count(100, timeout=SECONDS)
+        page.evaluate("window.same = 1")
+        search.fill("step:3")
+        search.press("Enter")
+        expect(row).to_have_count(1, timeout=SECONDS)
+        row.locator(".lp-what").click()
+        expect(page.locator(".lp-axis")).to_be_visible(timeout=SECONDS)
+        expect(page).to_have_url(re.compile("q=step%3A3&request=a1b2c3d4e5f60718"), timeout=SECONDS)
+        other = page.context.new_page()
+        other.goto(page.url)
+        page.get_by_role("button", name="All requests").click()
+        expect(row).to_have_count(1, timeout=SECONDS)
+        assert search.input_value() == "step:3"
+        search.fill("")
+        search.press("Enter")
+        expect(row).to_have_count(100, timeout=SECONDS)
+        other.get_by_role("button", name="Ask again").click(timeout=SECONDS)
+        page.get_by_role("button", name="1 newer one: show").click(timeout=SECONDS)
+        expect(row.first).to_contain_text("small", timeout=SECONDS)
+        assert page.evaluate("window.same") == 1

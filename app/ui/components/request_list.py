@@ -21,7 +21,7 @@ from app.ui.state import requests_state
 # Name, its term in the glossary, and rem (0: what is left).
 _COLUMNS = (
     ("Began", "", 5.4), ("Variant", "", 16), ("What", "", 0), ("User", "", 4.6), ("Cache", "Cache", 4.6),
-    ("Host", "", 5), ("Queue", "Queue", 4.7), ("TTFT", "TTFT", 4.7), ("Speed", "tok/s", 5.7), ("Tokens", "", 4.2),
+    ("Host", "", 5.8), ("Queue", "Queue", 4.7), ("TTFT", "TTFT", 4.7), ("Speed", "tok/s", 5.7), ("Tokens", "", 4.2),
     ("In all", "", 4.7), ("", "", 4.5), ("How it ended", "", 8.5),
 )  # fmt: skip
 _NUMBERS = ("Queue", "TTFT", "Speed", "Tokens", "In all")
@@ -35,8 +35,9 @@ def show() -> None:
         notices.show_at("list", requests_state().notices)
         _filters(seen, everybody=not seen_by)
         found = telemetry.log.select(acts.wanted())
-        request_links.listen(acts.newer_query(newest), telemetry.running_of(seen_by))
-        st.html(f'<p class="lp-quiet">{_told(len(found), size.requests)}</p>')
+        with st.container(key="requests-told", horizontal=True, gap="small"):
+            st.html(f'<p class="lp-quiet">{_told(len(found), size.requests)}</p>', width="content")
+            request_links.listen(acts.newer_query(newest), telemetry.running_of(seen_by))
         if found:
             st.html(_table(found, several=not seen_by and len(seen.principals) > 1))
         _ways_on(len(found))

@@ -37,6 +37,11 @@ def test_every_layer_has_its_row_on_one_axis() -> None:
     ]  # fmt: skip
 
 
+def test_what_a_host_told_is_said_as_it_told_it() -> None:
+    [bar] = words.layers(record(spans=(Span("decode", 0.9999, 1.0, {"seconds": 0.132, "tokens": 8}),)))
+    assert (bar.time, bar.note) == ("132 ms", "8 tokens, 60.6 tok/s")
+
+
 def test_the_wait_for_the_first_token_is_a_row_where_nothing_says_what_it_was() -> None:
     assert [bar.label for bar in words.layers(record(spans=(Span("first token", 0.0, 1.0),)))] == ["First token"]
     assert words.layers(record(spans=())) == ()
@@ -70,6 +75,9 @@ def test_the_pieces_of_an_answer_stand_on_the_same_axis() -> None:
     assert told.points[0] == (25.0, pytest.approx(100 / 81)) and told.points[-1] == (100.0, 100.0)
     assert (told.total, told.note) == ("81 pieces", "20–40 a second")
     assert words.growth(record(pace=((1.0, 1), (1.0, 1)))) is None
+    usage = Usage(output_tokens=8, decode_ns=132_000_000)
+    burst = words.growth(record(pace=((0.3138, 1), (0.3139, 5), (0.314, 7)), seconds=0.314, usage=usage))
+    assert burst is not None and burst.note == "came together", "a rate of what lay ready is nobody's speed"
     drawn = waterfall.html(words.layers(record(spans=SPANS, seconds=4.0)), "a<b", ticks=words.ticks(4.0), growth=told)
     assert (
         "a&lt;b" in drawn and "polygon(25.00% 100%, 25.00% 98.77%, " in drawn and 'style="--lp-step:25.000%"' in drawn
