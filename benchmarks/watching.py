@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -37,7 +37,9 @@ SERVER = (
 )  # fmt: skip
 BROWSER = (
     Metric("busy", "page's main thread, % of a core", "%", 2), Metric("chart", "the same, a chart", "%", 2),
-    Metric("script", "of it scripts", "%", 2), Metric("layouts", "layouts a second", "", 2),
+    Metric("script", "of it scripts", "%", 2), Metric("layouts", "layouts a second", "n", 2),
+    Metric("browser", "all processes of the browser, % of a core", "%", 1),
+    Metric("server", "the server meanwhile, % of a core", "%", 2),
 )  # fmt: skip
 
 
@@ -112,16 +114,27 @@ def _page(app: Served, seconds: float) -> dict[str, list[Figures]]:
         for name, hidden in (("shown", False), ("hidden", True)):
             page.evaluate(HIDDEN, hidden)
             page.wait_for_timeout(1000)
-            before, began = _counted(counter), time.monotonic()
+            before, began = {**_counted(counter), **_processes(app)}, time.monotonic()
             page.wait_for_timeout(seconds * 1000)
-            after, passed = _counted(counter), time.monotonic() - began
+            after, passed = {**_counted(counter), **_processes(app)}, time.monotonic() - began
             spent = {key: (after[key] - before[key]) / passed for key in before}
             busy = 100 * spent["TaskDuration"]
             found[name] = [{
                 "busy": busy, "chart": busy / charts, "script": 100 * spent["ScriptDuration"],
-                "layouts": spent["LayoutCount"],
+                "layouts": spent["LayoutCount"], "browser": 100 * spent["browser"], "server": 100 * spent["server"],
             }]  # fmt: skip
     return found
+
+
+def _processes(app: Served) -> dict[str, float]:
+    """CPU seconds so far of the browser, with all that it started, and of the server."""
+    spent = 0.0
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if "chrom" in process.name().lower():
+                times = process.cpu_times()
+                spent += times.user + times.system
+    return {"browser": spent, "server": _spent(app)[0]}
 
 
 def _counted(counter: object) -> dict[str, float]:
@@ -147,7 +160,7 @@ def main() -> None:
     port, numbers = free_port(), [0, *map(int, options.watchers.split(","))]
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
-        with served_app(data, port, LOUPE_HOSTS="http://127.0.0.1:9", LOUPE_STARTER="off") as app:
+        with served_app(data, port, OLLAMA_HOST="http://127.0.0.1:9", LOUPE_STARTER="off") as app:
             app.wait_ready("/healthz")
             samples = interleave(
                 {

@@ -29,10 +29,12 @@ class Happening(NamedTuple):
 
 
 class Happenings:
-    """Belongs to the event loop of what it looks at."""
+    """Belongs to the event loop of what it looks at. `spelled` gives a model's name as its host writes it."""
 
-    def __init__(self, statuses: Callable[[], Sequence[HostStatus]], log: RequestLog) -> None:
-        self._statuses, self._log = statuses, log
+    def __init__(
+        self, statuses: Callable[[], Sequence[HostStatus]], log: RequestLog, spelled: Callable[[str], str] = str
+    ) -> None:
+        self._statuses, self._log, self._spelled = statuses, log, spelled
         self._hosts: dict[str, HostStatus] | None = None
         self._last = ""  # the newest request that was seen
         self._added: list[Happening] = []
@@ -49,7 +51,7 @@ class Happenings:
         failed = self._failed()
         if before is None:
             return tuple(added)
-        told = [*_of_hosts(before, hosts), *_of_models(before, hosts), *failed]
+        told = [*_of_hosts(before, hosts), *self._of_models(before, hosts), *failed]
         return (*added, *(Happening(now, kind, text) for kind, text in told))
 
     def _failed(self) -> list[tuple[str, str]]:
@@ -71,25 +73,30 @@ class Happenings:
             for (model, code), number in codes.items()
         ]
 
+    def _of_models(self, before: dict[str, HostStatus], now: dict[str, HostStatus]) -> list[tuple[str, str]]:
+        """Of hosts that answered both times: what a lost host had loaded did not go by itself."""
+        found = []
+        for name in sorted(before.keys() & now.keys()):
+            if before[name].state in ANSWERING and now[name].state in ANSWERING:
+                was, has, host = set(before[name].loaded), set(now[name].loaded), _called(now[name])
+                found += [
+                    ("unload", f"{self._spelled(model)} left the memory of {host}") for model in sorted(was - has)
+                ]
+                found += [("load", f"{self._spelled(model)} was loaded on {host}") for model in sorted(has - was)]
+        return found
+
+
+def _called(host: HostStatus) -> str:
+    return "the built-in runtime" if host.address.embedded else f"host {host.address.name}"
+
 
 def _of_hosts(before: dict[str, HostStatus], now: dict[str, HostStatus]) -> list[tuple[str, str]]:
-    found = [("host", f"host {name} was added") for name in now.keys() - before.keys()]
-    found += [("host", f"host {name} was removed") for name in before.keys() - now.keys()]
+    found = [("host", f"{_called(now[name])} was added") for name in now.keys() - before.keys()]
+    found += [("host", f"{_called(before[name])} was removed") for name in before.keys() - now.keys()]
     for name in sorted(before.keys() & now.keys()):
-        was, state = before[name].state, now[name].state
+        was, state, host = before[name].state, now[name].state, _called(now[name])
         if (state in ANSWERING) != (was in ANSWERING):
-            found.append(("host", f"host {name} {'answers' if state in ANSWERING else _WORDS.get(state, str(state))}"))
+            found.append(("host", f"{host} {'answers' if state in ANSWERING else _WORDS.get(state, str(state))}"))
         if before[name].draining != now[name].draining:
-            found.append(("host", f"host {name} {'is drained' if now[name].draining else 'takes requests again'}"))
+            found.append(("host", f"{host} {'is drained' if now[name].draining else 'takes requests again'}"))
     return sorted(found)
-
-
-def _of_models(before: dict[str, HostStatus], now: dict[str, HostStatus]) -> list[tuple[str, str]]:
-    """Of hosts that answered both times: what a lost host had loaded did not go by itself."""
-    found = []
-    for name in sorted(before.keys() & now.keys()):
-        if before[name].state in ANSWERING and now[name].state in ANSWERING:
-            was, has = set(before[name].loaded), set(now[name].loaded)
-            found += [("unload", f"{model} left the memory of {name}") for model in sorted(was - has)]
-            found += [("load", f"{model} was loaded on {name}") for model in sorted(has - was)]
-    return found

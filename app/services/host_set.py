@@ -83,6 +83,10 @@ class HostSet:
     def statuses(self) -> tuple[HostStatus, ...]:
         return tuple(host.status() for host in self._hosts)
 
+    def spelled(self, model: str) -> str:
+        """The model as a host that has it writes its name; as it came where none does."""
+        return next((info.name for host in self._hosts if (info := host.find(model)) is not None), model)
+
     def loads(self) -> tuple[tuple[HostAddress, LoadedModel], ...]:
         """What each host had in memory when it last told; nobody is asked."""
         return tuple((host.backend.address, model) for host in self._hosts for model in host.loaded.values())

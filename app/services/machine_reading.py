@@ -7,6 +7,7 @@ other parts nothing.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ class MachineReader:
         self._counters: dict[str, tuple[float, float]] = {}  # by name: when, and how much by then
         self._ours: dict[int, psutil.Process] = {}
         self._looks = 0
+        self._asked_in = 0  # the thread that has asked how busy the processor is
 
     def read(self) -> Machine:
         unknown: dict[str, str] = {}
@@ -51,7 +53,7 @@ class MachineReader:
     @property
     def _parts(self) -> dict[tuple[str, ...], Callable[[], tuple[Any, ...]]]:
         return {
-            ("cpu", "cores"): _processor,
+            ("cpu", "cores"): self._processor,
             ("memory_used", "memory_total"): _memory,
             ("swap_used", "swap_total"): _swap,
             ("disk_free", "disk_total"): self._disk,
@@ -60,6 +62,14 @@ class MachineReader:
             ("power",): self._power,
             ("processes",): self._processes,
         }
+
+    def _processor(self) -> tuple[Any, Any]:
+        """The first answer that a thread gets of psutil is a zero that means nothing."""
+        cores = tuple(share / 100 for share in psutil.cpu_percent(percpu=True))
+        if self._asked_in != threading.get_ident():
+            self._asked_in = threading.get_ident()
+            return (_Unknown(FIRST),) * 2
+        return sum(cores) / max(1, len(cores)), cores
 
     def _disk(self) -> tuple[int, int]:
         usage = psutil.disk_usage(str(self._folder))
@@ -105,11 +115,6 @@ class MachineReader:
 class _Unknown:
     def __init__(self, why: str) -> None:
         self.why = why
-
-
-def _processor() -> tuple[float, tuple[float, ...]]:
-    cores = tuple(share / 100 for share in psutil.cpu_percent(percpu=True))
-    return sum(cores) / max(1, len(cores)), cores
 
 
 def _memory() -> tuple[int, int]:

@@ -81,8 +81,10 @@ def _past(services: FakeServices, gpus: int = 0) -> None:
             figures[f"loaded_gpu.{QWEN}"] = 2.6 * GIB * gpus
         services.figures.add(now - ago, figures)
     for ago, kind, text in (
-        (700, "load", f"{Q4} was loaded on built-in"), (300, "unload", f"{Q4} left the memory of built-in"),
-        (299, "load", f"{Q8} was loaded on built-in"), (120, "error", f"2 requests to {QWEN} failed: host_unreachable"),
+        (700, "load", f"{Q4} was loaded on the built-in runtime"),
+        (300, "unload", f"{Q4} left the memory of the built-in runtime"),
+        (299, "load", f"{Q8} was loaded on the built-in runtime"),
+        (120, "error", f"2 requests to {QWEN} failed: host_unreachable"),
         (118, "host", "host bench does not answer"),
     ):  # fmt: skip
         services.figures.mark(Happening(now - ago, kind, text))

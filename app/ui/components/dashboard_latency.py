@@ -7,6 +7,7 @@ administer sees their own.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import streamlit as st
 
@@ -41,9 +42,12 @@ def show() -> None:
 @fragment(run_every=EVERY)
 def _figures(window: str, model: str, user: str) -> None:
     wanted = RequestFilter(model=model, principal=user, since=time.time() - filters.RANGES[window], limit=ALL_KEPT)
+    hosts = {
+        host.address.name: "built-in runtime" for host in access.services().pool.statuses() if host.address.embedded
+    }
     log = access.services().telemetry.log
     kept, records = log.size, log.select(wanted)
-    rows = latencies(records)
+    rows = tuple(replace(row, host=hosts.get(row.host, row.host)) for row in latencies(records))
     st.html(f'<p class="lp-quiet">{latency_words.summary(counted(records), window)} {latency_words.kept(kept)}</p>')
     if not rows:
         st.html(NONE.format(when=f"in the last {window}"))

@@ -68,13 +68,13 @@ function perGpu(id, title, name, words, most, about) {
   }
 }
 
-function memory(id, title, used, total, prefix, about) {
+function memory(id, title, used, total, prefix, about) { // `used` are the series that add up to it
   return {
     id, title, about, words: size, stack: prefix,
     most: (view) => total(view),
-    lines: (view) => used(view),
+    lines: (view) => [{ sum: used(view) }],
     read: (at, view) => {
-      const all = used(view).map(({ name }) => at(name)).filter(known)
+      const all = used(view).map(at).filter(known)
       const most = total(view)
       const held = layers(view, prefix).map((name) => [name.slice(prefix.length), at(name)]).filter(([, value]) => known(value))
       return {
@@ -96,9 +96,9 @@ function charts(view) {
     },
     some && perGpu("gpu", "GPU", "utilisation", percent, () => 1,
       "The share of time in which anything at all ran on the GPU; a model that decodes shows close to 100 %."),
-    memory("memory", "Memory", () => [{ name: "memory_used" }], (v) => v.limits.memory_total, "loaded.",
+    memory("memory", "Memory", () => ["memory_used"], (v) => v.limits.memory_total, "loaded.",
       "What cannot be given to another program. The layers are the loaded variants, as their host tells their size."),
-    some && memory("gpu-memory", "GPU memory", (v) => gpus(v).map((gpu) => ({ name: `${gpu}.memory_used` })),
+    some && memory("gpu-memory", "GPU memory", (v) => gpus(v).map((gpu) => `${gpu}.memory_used`),
       (v) => gpus(v).reduce((sum, gpu) => sum + (v.limits[`${gpu}.memory_total`] ?? 0), 0), "loaded_gpu.",
       "Of all GPUs together. The layers are the loaded variants."),
     {
@@ -473,7 +473,7 @@ class Series {
     const fixed = chart.most?.(this.view)
     if (fixed) return fixed
     let most = 0
-    for (const { name } of lines) for (const value of this.figures.series.get(name) ?? []) if (value > most) most = value
+    for (const line of lines) for (const value of this.column(line)) if (value > most) most = value
     return nice(Math.max(most * 1.05, chart.floor ?? 1))
   }
 
@@ -490,9 +490,15 @@ class Series {
     return `rgb(${from.map((part, place) => Math.round(part + ((to[place] - part) * index) / (count - 1))).join()})`
   }
 
-  runs(name) { // stretches without a gap, as [first, last] places
+  column({ name, sum = [name] }) {
+    const columns = sum.map((one) => this.figures.series.get(one)).filter(Boolean)
+    if (columns.length < 2) return columns[0] ?? []
+    return columns[0].map((_, place) => columns.reduce((total, column) => total + column[place], 0))
+  }
+
+  runs(line) { // stretches without a gap, as [first, last] places
     const { at, step } = this.figures
-    const column = this.figures.series.get(name) ?? []
+    const column = this.column(line)
     const found = []
     let run = null
     for (let place = 0; place < column.length; place++) {
@@ -505,7 +511,7 @@ class Series {
 
   drawLine(context, line, x, y, tint) {
     const { at, step } = this.figures
-    const { column, found } = this.runs(line.name)
+    const { column, found } = this.runs(line)
     for (const [first, last] of found) {
       context.beginPath()
       let before = null
@@ -631,8 +637,9 @@ class Series {
         row.told = key
         row.sub.replaceChildren()
         for (const [name, value] of parts) {
-          make("i", "", row.sub).style.background = this.layer(name)
-          row.sub.append(`${short(name)} ${size(value)}`)
+          const part = make("span", "", row.sub)
+          make("i", "", part).style.background = this.layer(name)
+          part.append(`${short(name)} ${size(value)}`)
         }
       }
       row.sub.title = title

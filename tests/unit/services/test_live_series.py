@@ -125,7 +125,7 @@ def test_what_happened_is_told_once_and_in_words(watched: Watched) -> None:
     watched.layer.hosts = (
         HostStatus(HERE, HostState.HEALTHY, loaded=("m:q4",)), HostStatus(AWAY, HostState.HEALTHY, loaded=("x",)),
     )  # fmt: skip
-    assert seen() == [("host", "host bench was added"), ("load", "m:q4 was loaded on built-in")]
+    assert seen() == [("host", "host bench was added"), ("load", "m:q4 was loaded on the built-in runtime")]
     watched.ended(status="host_unreachable")
     watched.ended(status="host_unreachable")
     watched.ended(status="cancelled")
@@ -133,8 +133,8 @@ def test_what_happened_is_told_once_and_in_words(watched: Watched) -> None:
         HostStatus(HERE, HostState.BUSY, loaded=("n:q8",)), HostStatus(AWAY, HostState.OFFLINE),
     )  # fmt: skip
     assert seen() == [
-        ("host", "host bench does not answer"), ("unload", "m:q4 left the memory of built-in"),
-        ("load", "n:q8 was loaded on built-in"), ("error", "2 requests to m:q4 failed: host_unreachable"),
+        ("host", "host bench does not answer"), ("unload", "m:q4 left the memory of the built-in runtime"),
+        ("load", "n:q8 was loaded on the built-in runtime"), ("error", "2 requests to m:q4 failed: host_unreachable"),
     ]  # fmt: skip
     watched.happenings.add(5.0, "alert", "disk is full")
     assert seen() == [("alert", "disk is full")]
@@ -152,7 +152,7 @@ async def test_who_watches_is_told_everything_first_and_then_what_changed(watche
     told: Any = await anext(feed)
     assert told["gone"] == ["cpu"] and told["set"] == {"hosts_down": 1.0}
     assert told["unknown"] == {"cpu": "denied", "gpu": "no NVIDIA GPU here"}
-    assert told["happened"][0]["text"] == "host built-in does not answer"
+    assert told["happened"][0]["text"] == "the built-in runtime does not answer"
     await feed.aclose()
 
 
