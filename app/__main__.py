@@ -82,6 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     from app.cli_check import add_options as add_check_options
 
     add_check_options(commands.add_parser("check", help="is this machine right for local models?"))
+    from app.cli_alerts import add_options as add_alert_options
+
+    add_alert_options(commands.add_parser("alerts", help="what needs somebody now; or the rules, for a Prometheus"))
     from app.cli_audit import add_command as add_audit
 
     add_audit(commands)

@@ -20,7 +20,7 @@ from app.backends.embedded import EmbeddedRuntime
 from app.backends.nvml import NvidiaGpus
 from app.backends.quantizer_process import QuantizerProcess
 from app.backends.starter_process import StarterProcess
-from app.bootstrap_parts import expose, host_backend, host_timeouts, queue_limits, span_export, surroundings
+from app.bootstrap_parts import alerts_of, expose, host_backend, host_timeouts, queue_limits, span_export, surroundings
 from app.bootstrap_runtime import OwnRuntime
 from app.comparison.alias_choice import AliasChooser, KeptChoices
 from app.comparison.ballots import Ballots, questions_by_domain
@@ -39,7 +39,8 @@ from app.comparison.side_by_side import SideBySide
 from app.comparison.teaching import Teaching
 from app.comparison.training_store import TrainingStore
 from app.comparison.vote_store import VoteStore
-from app.config import Settings, process_environment
+from app.config import Settings
+from app.config_children import process_environment
 from app.config_report import LoadedSettings
 from app.core.generation import CacheMode, GenerationRequest, Priority
 from app.core.ports import Clock, SystemClock
@@ -48,6 +49,8 @@ from app.host_urls import read_address
 from app.models.catalog import Catalog
 from app.models.machine_memory import machine_memory
 from app.services.access_keys import AccessKeys
+from app.services.alerting.alerts import Alerts
+from app.services.alerting.figures import Watched
 from app.services.alias_route import AliasRoute
 from app.services.aliases import Aliases
 from app.services.asking_again import AskingAgain
@@ -101,6 +104,7 @@ class Services:
     happenings: Happenings
     live: LiveSeries
     cost: Costing
+    alerts: Alerts
     check: SystemCheck
     cache: ResponseCache
     pool: HostPool
@@ -168,6 +172,7 @@ class Services:
         self.live.start()
         self.hardware.start()
         await self.cost.start()
+        await self.alerts.start()
         if self.embedded and self.settings.starter:
             self.starter.start()
         self.started = True
@@ -192,6 +197,7 @@ class Services:
         await self.chat.close()
         await self.jobs.stop()
         await self.batches.close()
+        await self.alerts.stop()
         await self.backups.stop()
         await self.hosts.stop()
         await self.pool.stop()
@@ -237,6 +243,7 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
     jobs = Jobs(clock)
     seen = ServiceFigures(telemetry.log, queue, pool, clock, lambda: sum(job.active for job in jobs.list()))
     live = LiveSeries(hardware, seen, happenings, figures)
+    watched = Watched(hardware, telemetry, queue, pool, clock, more=lambda: live.newest.figures)
     expose(telemetry, queue, pool, hardware)
     history = History(settings.history_url, clock)
     batch_store = BatchStore(settings.data / "batches.db")
@@ -280,6 +287,7 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
         cost=Costing(
             telemetry, hardware, settings.data, clock, lambda host: pool.backend(host).address.here, keys.named
         ),
+        alerts=alerts_of(settings, watched, clock, telemetry, happenings),
         overview=Overview(cache, queue, pool, telemetry, clock, keys.named),
         cache=cache,
         pool=pool,

@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
+from app import __version__
 from app.backends.ollama_http import HostTimeouts, OllamaHttp
 from app.backends.otlp_http import OtlpHttp
+from app.backends.webhook_http import webhook_of
 from app.config import Settings
 from app.config_report import LoadedSettings, effective_table
 from app.config_values import header_pairs
+from app.core.alerts import Alert
 from app.core.hosts import ANSWERING, HostAddress
-from app.core.ports import Backend
+from app.core.ports import Backend, Clock
 from app.models.catalog import Catalog
+from app.services.alerting.alerts import Alerts
+from app.services.alerting.announcing import Announcer
+from app.services.alerting.figures import Watched
+from app.services.alerting.messages import Messages
+from app.services.alerting.words import headline
 from app.services.checking.hosts import VariantPace
 from app.services.checking.system import Surroundings
+from app.services.happenings import Happenings
 from app.services.hardware import Hardware
 from app.services.hardware import figures as hardware_figures
 from app.services.host_pool import HostPool
 from app.services.request_queue import QueueLimits, RequestQueue
 from app.services.span_export import SpanExport
 from app.services.telemetry import Telemetry
+
+
+def alerts_of(
+    settings: Settings, watched: Watched, clock: Clock, telemetry: Telemetry, happenings: Happenings
+) -> Alerts:  # fmt: skip
+    """The alerts, their webhook where one is set, and their marks on the time axis."""
+    webhook = webhook_of(settings, clock)
+    announcer = Announcer(webhook, clock, telemetry.metrics) if webhook else None
+    messages = Messages(settings.public_url or "", __version__)
+    alerts = Alerts(watched, settings.data, clock, telemetry.metrics, messages, announcer)
+
+    def mark(alert: Alert) -> None:
+        when, over = (alert.raised, "") if alert.ended is None else (alert.ended, ": over")
+        happenings.add(when, "alert", f"{headline(alert)}{over}")
+
+    alerts.on_event(mark)
+    return alerts
 
 
 def span_export(settings: Settings, telemetry: Telemetry) -> SpanExport | None:

@@ -11,7 +11,8 @@ from app.backends.ollama_http import HostTimeouts
 from app.comparison.batching.lab import BatchingLab, LabNeeds
 from app.comparison.batching.study_store import StudyStore
 from app.comparison.comparisons import Needs
-from app.config import Settings, runtime_limits
+from app.config import Settings
+from app.config_children import runtime_limits
 from app.core.runtime_setup import PER_REQUEST, VARIABLES
 from app.services.host_pool import HostPool
 from app.services.jobs import Jobs

@@ -29,6 +29,8 @@ from app.config_values import (
     PersonWords,
     Seconds,
     Size,
+    WebhookSecret,
+    WebhookUrl,
     collector_url,
     header_pairs,
     web_address,
@@ -245,6 +247,17 @@ class Settings(BaseSettings):
         None, "Folder with prompt files; empty means those that come with Loupe.", "an existing folder"
     )
 
+    # Alerts
+    alert_webhook: WebhookUrl | None = _setting(
+        None, "Where alerts are sent, as JSON. Not set: nowhere.", "an http:// or https:// URL without a user name"
+    )  # fmt: skip
+    alert_webhook_secret: WebhookSecret | None = _setting(
+        None, "What alerts are signed with (Standard Webhooks).", "8 to 512 characters; after whsec_ base64"
+    )  # fmt: skip
+    alert_webhook_private: bool = _setting(
+        False, "Let alerts go to addresses of this machine and of private networks.", "on or off"
+    )  # fmt: skip
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -379,18 +392,3 @@ def settings_file() -> Path:
         return Path(named).expanduser()
     data = os.environ.get(PREFIX + "DATA")
     return (Path(data).expanduser() if data else default_data_folder()) / FILE_NAME
-
-
-def process_environment() -> dict[str, str]:
-    """The environment that a child of ours may be given parts of: without Loupe's settings, which hold secrets."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-
-
-RUNTIME_LIMITS = tuple(f"{PREFIX}RUNTIME_{name}" for name in ("MEMORY", "BATCH", "THREADS", "HANG_SECONDS", "CRASHES"))
-"""Settings of the embedded runtime (docs/runtime.md) that this process only hands on to it."""
-
-
-def runtime_limits(slots: int) -> dict[str, str]:
-    """What our own runtime is told when it is a child: as many answers at once as the pool sends it, and its limits."""
-    handed = {name: os.environ[name] for name in RUNTIME_LIMITS if name in os.environ}
-    return {"OLLAMA_NUM_PARALLEL": str(slots), **handed}

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from app.config import RUNTIME_LIMITS, Settings, settings_file
+from app.config import Settings, settings_file
+from app.config_children import RUNTIME_LIMITS
 from app.config_report import LoadedSettings, allowed_words, default_words, load_settings, shown, variable_of
 from app.core.errors import SettingsError
 
@@ -21,6 +22,7 @@ GROUPS = {
     "token": "Who may come in",
     "cache_bytes": "Cache, queue, answers",
     "database_url": "Stores",
+    "alert_webhook": "Alerts",
 }
 """The heads of the list: each stands before the setting of that name."""
 RUNTIME_GROUP = "Built-in runtime"

@@ -13,12 +13,13 @@ from typing import Any
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
-from app.config import FILE_VARIABLE, PREFIX, RUNTIME_LIMITS, Settings, settings_file
+from app.config import FILE_VARIABLE, PREFIX, Settings, settings_file
+from app.config_children import RUNTIME_LIMITS
 from app.core.errors import SettingsError
 from app.core.hosts import HostAddress
 
 SECRETS = frozenset(
-    {"token", "otlp_headers", "hosts", "database_url"}
+    {"token", "otlp_headers", "hosts", "database_url", "alert_webhook", "alert_webhook_secret"}
 )  # values, or parts of them, that are never printed
 _RESERVED = frozenset({FILE_VARIABLE, "LOUPE_RUNTIME_KEY", *RUNTIME_LIMITS})  # known, not the application's
 

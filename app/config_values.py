@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import ipaddress
 import re
 from collections.abc import Callable
 from typing import Annotated
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?", re.IGNORECASE)
@@ -64,6 +66,32 @@ def collector_url(value: str) -> str:
     return value
 
 
+def webhook_key(secret: str) -> bytes:
+    """What messages are signed with: behind whsec_ the secret is base64, as Standard Webhooks has it. Raises
+    `ValueError`."""
+    if not 8 <= len(secret) <= 512:
+        raise ValueError("it is too short or too long")
+    if not secret.startswith("whsec_"):
+        return secret.encode()
+    try:
+        return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except binascii.Error:
+        raise ValueError("what follows whsec_ is no base64") from None
+
+
+def _receiver(value: SecretStr) -> SecretStr:
+    url = urlsplit(value.get_secret_value())
+    if url.scheme not in ("http", "https") or not url.hostname or url.username is not None or url.fragment:
+        raise ValueError("it is not the address of a webhook")
+    _ = url.port  # raises where it is none
+    return value
+
+
+def _signing(value: SecretStr) -> SecretStr:
+    webhook_key(value.get_secret_value())
+    return value
+
+
 def header_pairs(value: str) -> dict[str, str]:
     """`name=value,name=value`, values percent-encoded, as OpenTelemetry has it. Raises `ValueError`."""
     pairs = {}
@@ -89,3 +117,5 @@ Seconds = Annotated[float, Field(allow_inf_nan=False)]
 HostWords = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words(_HOST_ENTRY))]
 PersonWords = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words(_PERSON))]
 OriginWords = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words(_ORIGIN))]
+WebhookUrl = Annotated[SecretStr, AfterValidator(_receiver)]
+WebhookSecret = Annotated[SecretStr, AfterValidator(_signing)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime
@@ -32,6 +33,19 @@ class FakeClock:
     def advance(self, seconds: float) -> None:
         self.seconds += seconds
         self.epoch += seconds
+
+
+class MovedClock:
+    """The system's clocks, moved on by hand."""
+
+    def __init__(self) -> None:
+        self.moved = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.moved
+
+    def now(self) -> float:
+        return time.time() + self.moved
 
 
 def chunk(text: str = "", *, done: bool = False, reason: str = "", usage: Usage | None = None) -> Chunk:

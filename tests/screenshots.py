@@ -147,6 +147,20 @@ def open_who(page: Page) -> None:
     page.locator(".lp-who").wait_for()
 
 
+def open_past_alerts(page: Page) -> None:
+    page.get_by_text("What was (").click()
+
+
+def open_alert_rule(page: Page) -> None:
+    page.get_by_role("button", name="Change a rule").click()
+    page.get_by_role("dialog").get_by_label("Held for (s)").wait_for()
+
+
+def open_own_rule(page: Page) -> None:
+    page.get_by_role("button", name="Add a rule").click()
+    page.get_by_role("dialog").get_by_label("What to do").wait_for()
+
+
 # Further looks at a scene, after something was clicked.
 LOOKS: dict[str, dict[str, Callable[[Page], None]]] = {
     "chat": {
@@ -162,6 +176,7 @@ LOOKS: dict[str, dict[str, Callable[[Page], None]]] = {
     "side_teacher": {"differences": show_differences},
     "settings_keys": {"form": open_key, "fresh": make_key, "who": open_who},
     "settings_aliases": {"form": open_alias},
+    "alerts_trouble": {"past": open_past_alerts, "change": open_alert_rule, "add": open_own_rule},
     "side_list": {
         "parameters": open_side_parameters, "chats": open_side_chats, "questions": open_side_questions,
     },

@@ -5,14 +5,18 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from tooling.console import TaskFailed, say, warn
 
+PROMETHEUS = Path(__file__).resolve().parents[1] / "build" / "prometheus"
+OLDEST_PROMETHEUS = (2, 42)
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CHROMIUM_IN_APPLICATIONS = (
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
@@ -30,6 +34,61 @@ def apt_command() -> list[str] | None:
         return None
     quiet = subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False)
     return ["sudo", "-n", "apt-get"] if quiet.returncode == 0 else None
+
+
+def find_prometheus() -> Path | None:
+    """The folder of `prometheus` and `promtool`: what is on PATH, or what was unpacked here; None without either."""
+    on_path = shutil.which("promtool") if shutil.which("prometheus") else None
+    places = [Path(on_path).parent if on_path else None, PROMETHEUS / "usr/bin"]
+    return next((place for place in places if place and _reads_our_rules(place / "promtool")), None)
+
+
+def _reads_our_rules(promtool: Path) -> bool:
+    """From 2.42 on it knows `keep_firing_for`."""
+    if not promtool.exists():
+        return False
+    told = subprocess.run([promtool, "--version"], capture_output=True, text=True, check=False)
+    version = re.search(r"version (\d+)\.(\d+)", told.stdout + told.stderr)
+    return version is not None and (int(version[1]), int(version[2])) >= OLDEST_PROMETHEUS
+
+
+def ensure_prometheus() -> bool:
+    """Whether a Prometheus is here for the tests of `deploy/`. Debian's package is unpacked under `build/`, and not
+    installed: nobody's machine is to run a server because it ran our tests.
+
+    Raises:
+        TaskFailed: there is an apt-get, and it did not bring it. Elsewhere those tests are skipped.
+    """
+    if find_prometheus() is not None:
+        return True
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        warn("No Prometheus here: the tests of its rules are skipped (put prometheus and promtool on PATH to run them)")
+        return False
+    say("Unpacking Prometheus for the tests ...")
+    problem = _unpack("prometheus", PROMETHEUS)
+    if find_prometheus() is not None:
+        return True
+    if (PROMETHEUS / "usr/bin/promtool").exists():
+        warn("This system's Prometheus is older than 2.42: the tests of its rules are skipped")
+        return False
+    raise TaskFailed(f"the tests of the alert rules need Prometheus, and it could not be had: {problem}")
+
+
+def _unpack(package: str, target: Path) -> str:
+    """A Debian package's files into a folder; "" when done, else what went wrong."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)  # noqa: PTH101, S103 - apt downloads as a user of its own
+        fetch = ["apt-get", "download", "-q", package]
+        done = subprocess.run(fetch, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode != 0 and (apt := apt_command()) is not None:  # its lists may be missing or old
+            subprocess.run([*apt, "update", "-q"], capture_output=True, check=False)
+            done = subprocess.run(fetch, cwd=folder, capture_output=True, text=True, check=False)
+        found = list(Path(folder).glob("*.deb"))
+        if not found:
+            return (done.stderr.strip().splitlines() or ["apt-get download brought nothing"])[-1]
+        target.mkdir(parents=True, exist_ok=True)
+        opened = subprocess.run(["dpkg-deb", "-x", found[0], target], capture_output=True, text=True, check=False)
+        return opened.stderr.strip()
 
 
 def apt_install(*packages: str) -> str | None:

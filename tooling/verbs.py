@@ -12,7 +12,7 @@ from pathlib import Path
 from tooling.console import TaskFailed, say, warn
 from tooling.environment import Environment
 from tooling.locks import make_locks
-from tooling.system_packages import apt_command, ensure_chromium, ensure_libgomp
+from tooling.system_packages import apt_command, ensure_chromium, ensure_libgomp, ensure_prometheus
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("app", "tests", "benchmarks", "proving", "tooling", "tasks.py")
@@ -100,6 +100,7 @@ def _tests(folders: list[str], arguments: list[str], *, parallel: bool = True, b
     environment(dev=True)
     if browser:
         ensure_chromium()
+        ensure_prometheus()
     words = ["-m", "pytest", *(folders if not _names_tests(arguments) else [])]
     if parallel:
         words += ["-n", str(max(2, min(4, os.cpu_count() or 2))), "--dist", "loadgroup"]

@@ -12,30 +12,36 @@ import socket
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from app.core.addresses import is_forbidden
+from app.core.addresses import is_forbidden, is_private
 
 KEEP_ALIVE_SECONDS = 4.0  # below uvicorn's 5 s, so that a connection is never reused just as the host closes it
 
 
 class GuardedResolver(AbstractResolver):
-    """The system's resolver, less forbidden addresses. Also asked for names like 2852039166, which are addresses."""
+    """The system's resolver, less forbidden addresses, and with `public` less private ones. Also asked for names like
+    2852039166, which are addresses."""
 
-    def __init__(self) -> None:
-        self._resolver = aiohttp.ThreadedResolver()
+    def __init__(self, *, public: bool = False) -> None:
+        self._resolver, self._public = aiohttp.ThreadedResolver(), public
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         found = await self._resolver.resolve(host, port, family)
-        allowed = [one for one in found if not is_forbidden(one["host"])]
-        if found and not allowed:
+        kept = [one for one in found if not is_forbidden(one["host"])]
+        if found and not kept:
             raise OSError(errno.EACCES, f"{host} is a link-local or cloud metadata address, which is refused")
+        allowed = [one for one in kept if not (self._public and is_private(one["host"]))]
+        if kept and not allowed:
+            raise OSError(errno.EACCES, f"{host} leads to a private address, which is refused")
         return allowed
 
     async def close(self) -> None:
         await self._resolver.close()
 
 
-def session() -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, resolver=GuardedResolver())
+def session(*, public: bool = False) -> aiohttp.ClientSession:
+    """`public`: never to a private address either."""
+    resolver = GuardedResolver(public=public)
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, resolver=resolver)
     return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)

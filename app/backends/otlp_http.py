@@ -10,15 +10,10 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import httpx
-from httpx_aiohttp import AiohttpTransport
-
 from app import __version__
-from app.backends.connecting import session
-from app.backends.retry_after import retry_after
+from app.backends.delivering import Poster
 from app.core.exported_spans import Delivery, ExportedSpan, SpanValue
 
-SECONDS = 10.0  # for one request, from the connection to the end of the answer
 LATER = (429, 502, 503, 504)  # by the specification; every other refusal is for good
 _SAMPLED = 0x01
 
@@ -30,29 +25,17 @@ class OtlpHttp:
         self._url = endpoint.rstrip("/") + "/v1/traces"
         self._headers = {**headers, "content-type": "application/x-protobuf", "user-agent": f"loupe/{__version__}"}
         self._service = service
-        self._client: httpx.AsyncClient | None = None
+        self._poster = Poster("the collector", LATER)
 
     async def send(self, spans: Sequence[ExportedSpan]) -> Delivery:
         body = await asyncio.to_thread(encode, spans, self._service)
-        if self._client is None:
-            self._client = httpx.AsyncClient(
-                transport=AiohttpTransport(client=session), timeout=SECONDS, trust_env=False, follow_redirects=False
-            )
-        try:
-            async with asyncio.timeout(SECONDS):
-                answer = await self._client.post(self._url, content=body, headers=self._headers)
-        except (httpx.HTTPError, OSError) as error:
-            return Delivery(taken=False, again=True, why=f"{type(error).__name__}: {error}"[:200])
-        except TimeoutError:
-            return Delivery(taken=False, again=True, why=f"no answer within {SECONDS:g} s")
-        if answer.status_code == 200:
-            return Delivery(taken=True)
-        why = f"the collector answered {answer.status_code}"
-        return Delivery(False, answer.status_code in LATER, retry_after(answer.headers), why)
+        delivery, status = await self._poster.post(self._url, body, self._headers)
+        if delivery.taken and status != 200:
+            return Delivery(taken=False, why=f"the collector answered {status}")
+        return delivery
 
     async def close(self) -> None:
-        if self._client is not None:
-            await self._client.aclose()
+        await self._poster.close()
 
 
 def encode(spans: Sequence[ExportedSpan], service: str) -> bytes:

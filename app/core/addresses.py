@@ -1,4 +1,5 @@
-"""Addresses that no host of ours may have: what answers there hands out the keys of the machine it runs on."""
+"""Addresses that no host of ours may have, because what answers there hands out the keys of the machine it runs on, and
+those that are not of the public internet."""
 
 from __future__ import annotations
 
@@ -26,6 +27,16 @@ def is_forbidden(text: str) -> bool:
     except ValueError:
         return False
     return any(one.is_link_local or one in METADATA for one in (address, *_inside(address)))
+
+
+def is_private(text: str) -> bool:
+    """Whether this IP address is this machine's, a network's own or reserved, also as an IPv4 address inside an IPv6
+    one. False for what is no IP address."""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    return any(not one.is_global or one.is_multicast for one in (address, *_inside(address)))
 
 
 def _inside(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> tuple[ipaddress.IPv4Address, ...]:

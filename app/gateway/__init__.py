@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from app.core.errors import LoupeError
+from app.gateway.alert_routes import alert_routes
 from app.gateway.alias_routes import alias_routes
 from app.gateway.batch_routes import batch_routes
 from app.gateway.batching_routes import batching_routes
@@ -59,6 +60,7 @@ def create_routes(services: GatewayServices, lifecycle: Lifecycle | None = None)
         *service_routes(services, lifecycle),
         *hardware_routes(services, lifecycle),
         *cost_routes(services),
+        *alert_routes(services),
         *host_routes(services),
         *alias_routes(services),
         *cache_routes(services),

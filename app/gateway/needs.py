@@ -18,6 +18,7 @@ from app.config import Settings
 from app.core.errors import Draining
 from app.core.ports import Clock
 from app.services.access_keys import LOCAL, OWNER, AccessKeys, Visitor
+from app.services.alerting.alerts import Alerts
 from app.services.aliases import Aliases
 from app.services.batches.batches import Batches
 from app.services.batches.files import BatchFiles
@@ -91,6 +92,8 @@ class GatewayServices(Protocol):
     def figures(self) -> SeriesStore: ...
     @property
     def cost(self) -> Costing: ...
+    @property
+    def alerts(self) -> Alerts: ...
     @property
     def overview(self) -> Overview: ...
     @property

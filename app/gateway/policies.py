@@ -67,6 +67,8 @@ POLICIES: dict[str, dict[str, Policy]] = {
     "/loupe/hardware/events": {"GET": Policy.OVERVIEW},
     "/loupe/hardware/history": {"GET": Policy.OVERVIEW},
     "/loupe/series/events": {"GET": Policy.OVERVIEW},
+    "/loupe/alerts": {"GET": Policy.OVERVIEW},
+    "/loupe/alerts/prometheus": {"GET": Policy.OVERVIEW},
     "/loupe/cache": {"GET": Policy.OVERVIEW},
     "/loupe/requests": {"GET": Policy.INFER},  # one's own; an admin sees everybody's
     "/loupe/requests/{id}": {"GET": Policy.INFER},

@@ -24,11 +24,11 @@ SILENT = 5.0  # seconds after which a reading that has not come back is said to 
 FIRST_SECONDS = 3.0  # a driver that has to be woken takes so long
 _JOIN_SECONDS = 2.0
 Value = TypeVar("Value")
-_MACHINE_SERIES = (
+MACHINE_SERIES = (
     "cpu", "memory_used", "swap_used", "disk_free", "disk_read", "disk_written", "network_sent", "network_received",
     "power",
 )  # fmt: skip
-_GPU_SERIES = ("utilisation", "memory_used", "temperature", "power", "clock", "pcie_sent", "pcie_received")
+GPU_SERIES = ("utilisation", "memory_used", "temperature", "power", "clock", "pcie_sent", "pcie_received")
 log = structlog.get_logger(__name__)
 
 
@@ -125,9 +125,9 @@ class Hardware:
 
 def figures(state: HardwareState) -> dict[str, float]:
     """The series of a look that have a figure, by name: `cpu`, `memory_used`, `gpu0.power`, …"""
-    found = {name: getattr(state.machine, name) for name in _MACHINE_SERIES}
+    found = {name: getattr(state.machine, name) for name in MACHINE_SERIES}
     for gpu in state.gpus.devices:
-        found |= {f"gpu{gpu.index}.{name}": getattr(gpu, name) for name in _GPU_SERIES}
+        found |= {f"gpu{gpu.index}.{name}": getattr(gpu, name) for name in GPU_SERIES}
     return {name: float(value) for name, value in found.items() if value is not None}
 
 

@@ -117,19 +117,19 @@ class ByModel(Collector):
 
 
 class Readings(Collector):
-    """A gauge with one label whose words come and go."""
+    """A gauge with labels whose words come and go."""
 
     def __init__(
-        self, name: str, help_text: str, label: str, read: Callable[[], Mapping[str, float]],
+        self, name: str, help_text: str, labels: Sequence[str], read: Callable[[], Mapping[tuple[str, ...], float]],
         registry: CollectorRegistry,
     ) -> None:  # fmt: skip
-        self._name, self._help, self._label, self._read = f"loupe_{name}", help_text, label, read
+        self._name, self._help, self._labels, self._read = f"loupe_{name}", help_text, labels, read
         registry.register(self)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        family = GaugeMetricFamily(self._name, self._help, labels=[self._label])
-        for word, value in self._read().items():
-            family.add_metric([word], value)
+        family = GaugeMetricFamily(self._name, self._help, labels=self._labels)
+        for words, value in self._read().items():
+            family.add_metric(words, value)
         yield family
 
 
@@ -175,7 +175,13 @@ class Metrics:
 
     def gauges(self, name: str, help_text: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
         """One value for each word of a label, read when the metrics are rendered."""
-        Readings(name, help_text, label, read, self.registry)
+        self.readings(name, help_text, (label,), lambda: {(word,): value for word, value in read().items()})
+
+    def readings(
+        self, name: str, help_text: str, labels: Sequence[str], read: Callable[[], Mapping[tuple[str, ...], float]]
+    ) -> None:
+        """One value for each row of words, read when the metrics are rendered."""
+        Readings(name, help_text, labels, read, self.registry)
 
     def render(self) -> bytes:
         return generate_latest(self.registry)

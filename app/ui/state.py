@@ -100,6 +100,14 @@ class SettingsState:
 
 
 @dataclass(slots=True)
+class AlertsState:
+    """`dialog` is "change" or "add" while that is open."""
+
+    dialog: str = ""
+    notices: dict[str, Notice] = field(default_factory=dict)  # a place on the page → what went wrong there
+
+
+@dataclass(slots=True)
 class SideState:
     """What the next side-by-side round is to ask. `models` is None until somebody chose; `own` are options by model.
 
@@ -168,6 +176,10 @@ def load_state() -> LoadState:
 
 def settings_state() -> SettingsState:
     return _of("loupe.settings", SettingsState)
+
+
+def alerts_state() -> AlertsState:
+    return _of("loupe.alerts", AlertsState)
 
 
 def side_state() -> SideState:

@@ -17,7 +17,7 @@ import psutil
 
 from app.backends import embedded
 from app.backends.embedded import EmbeddedRuntime, EmbeddedSettings
-from app.config import process_environment
+from app.config_children import process_environment
 from app.core.errors import HostUnreachable
 from proving.cache_rig import replaced
 from proving.promises import Run, promise

@@ -11,6 +11,7 @@ import contextlib
 import os
 import random
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,7 @@ from app.comparison.side_by_side import SideBySide
 from app.comparison.vote_store import VoteStore
 from app.config import Settings
 from app.config_report import LoadedSettings
+from app.core.alerts import Figures
 from app.core.checks import Check, Verdict
 from app.core.errors import LoupeError
 from app.core.generation import Chunk, GenerationRequest, Json, Priority, Span, Usage
@@ -35,6 +37,9 @@ from app.core.making import STARTER_PROVENANCE
 from app.core.ports import SystemClock
 from app.models.catalog import CatalogFamily, CatalogVariant, CatalogView
 from app.services.access_keys import AccessKeys
+from app.services.alerting.alerts import Alerts
+from app.services.alerting.baselines import Baselines
+from app.services.alerting.messages import Messages
 from app.services.alias_targets import AliasView, Stop
 from app.services.alias_targets import Step as AliasStep
 from app.services.alias_values import Alias
@@ -60,6 +65,7 @@ from app.services.response_cache import ResponseCache
 from app.services.series_store import SeriesStore
 from app.services.service_figures import ServiceFigures
 from app.services.telemetry import CacheDecision, Phase, Telemetry
+from tests.fakes import FakeClock
 from tests.ui.fake_batches import FakeBatches
 from tests.ui.fake_batching import FakeBatching, FakeTuning
 from tests.ui.fake_comparisons import FakeComparisons
@@ -411,6 +417,17 @@ class FakeCheck:
         )
 
 
+class FakeWatched:
+    """What alert rules look at is said by the test."""
+
+    def __init__(self) -> None:
+        self.figures: Figures = {}
+        self.baselines, self.learned = Baselines(), False
+
+    def look(self) -> Figures:
+        return self.figures
+
+
 class FakeServices:
     """Use as a context manager: it owns a loop in a thread, and a history in a folder."""
 
@@ -460,8 +477,19 @@ class FakeServices:
         self.check = FakeCheck()
         self.batching = FakeBatching(self.jobs)
         self.tuning = FakeTuning()
+        self.watched, self.alert_clock = FakeWatched(), FakeClock()
+        self.alert_clock.epoch = time.time()
+        told: Any = self.watched
+        self.alerts = Alerts(told, folder, self.alert_clock, self.telemetry.metrics, Messages("", "1"))
         self.embedded = True
         self.why = "No Ollama answers at 127.0.0.1:11434, so the built-in runtime is used."
+
+    def hold(self, figures: Figures, minutes: float) -> None:
+        """So it was for so many minutes, and the rules looked."""
+        self.watched.figures = figures
+        for _ in range(round(minutes * 12)):
+            self.alerts.look()
+            self.alert_clock.advance(5)
 
     def run(self, work: Coroutine[Any, Any, T], seconds: float = 10.0) -> T:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(seconds)

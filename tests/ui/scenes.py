@@ -20,6 +20,7 @@ from app.services.model_jobs import MakeOffer
 from app.services.queueing.views import Eta, QueueSnapshot, RunningRow, WaitingRow
 from app.services.response_cache import ResponseCache
 from app.services.telemetry import CacheDecision, Phase
+from tests.ui.alert_scenes import ALERT_SCENES
 from tests.ui.batch_scenes import BATCH_SCENES
 from tests.ui.batching_scenes import BATCHING_SCENES
 from tests.ui.card_scenes import CARD_SCENES
@@ -475,5 +476,5 @@ SCENES: dict[str, Scene] = {
     )
 } | CARD_SCENES | HOSTILE_SCENES | SIDE_SCENES | VOTES_SCENES | SETTINGS_SCENES | DASHBOARD_SCENES  # fmt: skip
 SCENES |= BATCH_SCENES | LOAD_SCENES | REQUEST_SCENES
-SCENES |= COST_SCENES | HOME_SCENES
 SCENES |= BATCHING_SCENES
+SCENES |= COST_SCENES | HOME_SCENES | ALERT_SCENES

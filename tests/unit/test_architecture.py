@@ -63,6 +63,7 @@ ONLY = {
     },
     ("cli", "services"): {
         "app.services.access_keys",
+        "app.services.alerting",
         "app.services.checking",
         "app.services.host_versions",
         "app.services.key_usage",

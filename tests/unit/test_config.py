@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from app.config import Settings, runtime_limits
+from app.config import Settings
+from app.config_children import runtime_limits
 from app.config_report import LoadedSettings, effective_table, load_settings, markdown_table, variable_of
 from app.core.errors import SettingsError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.core.alerts import Alert, Rule
 from app.gateway.openapi.schemas import (
     ANY,
     FLAG,
@@ -18,6 +19,7 @@ from app.gateway.openapi.schemas import (
     ref,
     some,
 )
+from app.services.alerting.announcing import ReceiverState
 from app.services.cache_views import CachePage, CacheStats
 from app.services.costing.assumptions import Assumptions
 from app.services.history_file import Backup
@@ -160,6 +162,12 @@ ANSWERS: dict[str, Schema] = {
         "ended_at": maybe(NUMBER), "error": TEXT, "job": maybe(ref("Job")),
     }),
     "Batches": members({"batches": some(ref("Batch"))}),
+    "Alerts": members({
+        "looked": NUMBER, "alerts": some(of_class(Alert)), "rules": some(of_class(Rule)), "series": some(TEXT),
+        "webhook": maybe(of_class(ReceiverState)),
+    }),
+    "AlertRule": members({"rule": maybe(of_class(Rule))}),
+    "AlertTried": members({"taken": FLAG, "why": TEXT}),
     "Alias": members({"name": TEXT, "targets": some(TEXT), "now": OBJECT, "steps": some(OBJECT)}),
     "Aliases": members({"aliases": some(ref("Alias")), "version": WHOLE}),
     "AliasTried": members({

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from app.comparison.load_lab.arrivals import Arrivals
+from app.core.alerts import Severity
 from app.core.generation import CacheMode, Priority
 from app.gateway.openapi.schemas import (
     FLAG,
@@ -215,6 +216,14 @@ _OPERATION = (
     _get("/loupe/cost/assumptions", "What the cost is worked out from", "CostAssumptions"),
     Operation("PUT", "/loupe/cost/assumptions", "State assumptions; null takes one back",
               {JSON: ref("CostAssumptions")}, _ASSUMPTIONS),
+    _get("/loupe/alerts", "Open and ended alerts, and the rules", "Alerts"),
+    Operation("GET", "/loupe/alerts/prometheus", "The rules in force, for Prometheus", {"application/yaml": None}),
+    _post("/loupe/alerts/test", "Send the webhook a test message", "AlertTried"),
+    Operation("PUT", "/loupe/alerts/rules/{name}", "Change an alert rule, or make one", {JSON: ref("AlertRule")}, asked(
+        {}, limit=NUMBER, clear=NUMBER, hold=NUMBER, rest=NUMBER, on=FLAG, severity=one_of(list(Severity)),
+        series=TEXT, above=FLAG, unit=TEXT, title=TEXT, what=TEXT, advice=TEXT,
+    )),
+    _delete("/loupe/alerts/rules/{name}", "Remove an own alert rule, or reset a shipped one", "AlertRule"),
     _get("/loupe/queue", "Who waits and who runs", "Queue"),
     Operation("GET", "/loupe/queue/events", "The queue whenever it changes", {EVENTS: None}, slow=True),
     _post("/loupe/queue/pause", "Begin nothing new", "Queue"),

@@ -8,12 +8,21 @@ from __future__ import annotations
 import streamlit as st
 
 from app.ui import notices
-from app.ui.components import dashboard_cost, dashboard_latency, host_strip, job_tray, live_series, requests_view
+from app.ui.components import (
+    dashboard_alerts,
+    dashboard_cost,
+    dashboard_latency,
+    host_strip,
+    job_tray,
+    live_series,
+    requests_view,
+)
 
 VIEWS = {
     "Live": live_series.show,
     "Latency": dashboard_latency.show,
     "Requests": requests_view.show,
+    "Alerts": dashboard_alerts.show,
     "Cost": dashboard_cost.show,
 }
 FIRST = next(iter(VIEWS))

@@ -1,0 +1,1 @@
+"""Alerts: rules over figures, what they raise, and whom that is told."""
