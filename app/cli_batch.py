@@ -91,6 +91,8 @@ def _answered(instance: Instance, body: Row, options: argparse.Namespace) -> int
 
 def _followed(instance: Instance, told: Row, options: argparse.Namespace) -> int:
     """Write what comes until it is over; Ctrl-C leaves it."""
+    from app.cli_client import NotRunning
+
     path, line, form = f"/loupe/batches/{told['id']}", ProgressLine(quiet=options.json), _format(options)
     out = Path(options.out)
     last = "0"
@@ -104,6 +106,11 @@ def _followed(instance: Instance, told: Row, options: argparse.Namespace) -> int
                 if told["state"] not in ("running", "paused"):
                     break
                 time.sleep(LOOK_SECONDS)
+    except NotRunning:
+        line.end()
+        print(f"The batch goes on when Loupe is started again: python -m app batch results {told['id']} --out {out}",
+              file=sys.stderr)  # fmt: skip
+        raise
     except KeyboardInterrupt:
         line.end()
         _write(instance, told["id"], out, form)

@@ -11,6 +11,7 @@ import pytest
 
 from app import cli_batch
 from app.cli_batch import _answered, _asked, _operate, _results, add_options
+from app.cli_client import NotRunning
 from app.core.errors import BadRequest
 
 
@@ -90,12 +91,13 @@ def test_answers_are_written_as_they_come_and_in_order_at_the_end(tmp_path: Path
     assert "2 of 3 prompts answered, 1 failed" in capsys.readouterr().out
 
 
-def test_a_loupe_that_goes_away_leaves_what_has_come(tmp_path: Path) -> None:
+def test_a_loupe_that_goes_away_leaves_what_has_come_and_how_to_come_back(tmp_path: Path, capsys: Any) -> None:
     out = tmp_path / "out.jsonl"
-    told = Told("running", "running", "running", after=BadRequest("gone"))
-    with pytest.raises(BadRequest, match="gone"):
+    told = Told("running", "running", "running", after=NotRunning("gone"))
+    with pytest.raises(NotRunning, match="gone"):
         _answered(told, {}, options("a.txt", "--out", str(out)))  # type: ignore[arg-type]
     assert out.read_bytes().startswith(b"answer 1\n")
+    assert "goes on when Loupe is started again: python -m app batch results b1" in capsys.readouterr().err
 
 
 def test_ctrl_c_leaves_the_batch_running_and_says_how_to_come_back(tmp_path: Path, capsys: Any) -> None:

@@ -47,7 +47,8 @@ def read_prompts(name: str, content: str, form: Form | None = None, defaults: De
         raise BadRequest(f"{name}: {'; '.join(wrong)}{' …' if len(wrong) == TOLD else ''}", "file")
     if not prompts:
         raise BadRequest(f"{name}: there is no prompt in it", "file")
-    _check_names(name, prompts)
+    if form is Form.OPENAI:  # whose clients tell answers apart by it; our own forms give the row back
+        _check_names(name, prompts)
     return prompts
 
 
@@ -172,7 +173,7 @@ def _check_names(file: str, prompts: Iterable[Prompt]) -> None:
     counted = Counter(prompt.name for prompt in prompts)
     if twice := [name for name, times in counted.items() if times > 1]:
         raise BadRequest(
-            f"{file}: the id {twice[0][:60]!r} is there {counted[twice[0]]} times; each needs its own", "file"
+            f"{file}: the custom_id {twice[0][:60]!r} is there {counted[twice[0]]} times; each needs its own", "file"
         )
 
 

@@ -87,7 +87,7 @@ def test_openais_lines_keep_their_route_and_never_stream() -> None:
         ("a.jsonl", '{"prompt": "x", "options": 3}', "options has to be an object"),
         ("a.jsonl", '{"prompt": "x", "think": "wild"}', "think"),
         ("a.jsonl", '{"messages": ["x"]}', 'an object with "role" and "content"'),
-        ("a.jsonl", '{"id": 1, "prompt": "x"}\n{"id": "1", "prompt": "y"}', "the id '1' is there 2 times"),
+        ("a.jsonl", f"{line()}\n{line()}", "the custom_id 'a' is there 2 times"),
         ("a.csv", "name,word\nx,y", "needs a column named prompt or question"),
         ("a.jsonl", line(custom_id=""), "line 1: custom_id is missing"),
         ("a.jsonl", line(url="/v1/images"), "url has to be one of /v1/chat/completions"),
@@ -112,6 +112,10 @@ def test_many_wrong_lines_are_told_by_a_few() -> None:
 def test_a_prompt_without_a_model_is_refused() -> None:
     with pytest.raises(BadRequest, match="no model is named"):
         read_prompts("a.txt", "Why?")
+
+
+def test_rows_of_our_own_forms_may_share_an_id() -> None:
+    assert [one.name for one in read_prompts("a.csv", "id,prompt\nx,Why?\nx,How?\n", None, M)] == ["x", "x"]
 
 
 def test_a_file_that_is_too_long_is_refused() -> None:
