@@ -27,6 +27,7 @@ from app.services.small_file import read_small, write_small
 log = structlog.get_logger("loupe.runtime")
 FILE_NAME = "runtime.json"
 KIND = "runtime setup"
+_WORDS = {int: "a whole number", bool: "true or false", str: "a text"}
 USUAL_BATCH = 128  # of a runtime that is told nothing
 LOOK_SECONDS = 0.1
 ANSWERS_SECONDS = 300.0  # for answers that run
@@ -169,7 +170,7 @@ def setup_of(told: Mapping[str, Json]) -> RuntimeSetup:
     given = {name: value for name, value in told.items() if value is not None}
     for name, value in given.items():
         if type(value) is not kinds[name]:
-            raise BadRequest(f"{name} is a {kinds[name].__name__}", name)
+            raise BadRequest(f"{name} is {_WORDS[kinds[name]]}", name)
     return RuntimeSetup(**given).checked()  # type: ignore[arg-type]
 
 

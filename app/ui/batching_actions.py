@@ -42,22 +42,31 @@ def show_study(study_id: str) -> None:
 
 
 def operate(what: str, study_id: str) -> None:
-    """pause, resume, cancel or delete."""
+    """pause, resume or cancel."""
     _told_at("study", f"{what} a study", lambda: bridge.call(_operate(what, study_id), keep=True))
-    if what == "delete":
-        show_study("")
 
 
 async def _operate(what: str, study_id: str) -> None:
     batching = access.services().batching
     if what == "cancel":
         await batching.cancel(study_id)
-    elif what == "delete":
-        await batching.delete(study_id)
     elif what == "pause":
         batching.pause(study_id)
     else:
         batching.resume(study_id)
+
+
+def delete(study_id: str) -> bool:
+    """Whether it is gone. The page goes to the list."""
+
+    async def work() -> bool:
+        await access.services().batching.delete(study_id)
+        return True
+
+    gone = bool(_told_at("dialog", "delete a study", lambda: bridge.call(work())))
+    if gone:
+        show_study("")
+    return gone
 
 
 def apply(setup: RuntimeSetup) -> None:

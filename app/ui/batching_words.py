@@ -87,17 +87,16 @@ def progress_told(study: Study, job: JobView | None) -> str:
     return vm.sentence(job.detail).removesuffix(".")
 
 
-def slot_rows(study: Study, shape: Shape) -> tuple[list[list[str]], int | None]:
-    """The rows of one shape, and the place of its knee."""
-    points = [point for point in study.points if point.shape == shape]
+def slot_rows(study: Study, shape: Shape) -> list[list[str]]:
+    """The rows of one shape; that of its knee says so."""
     knee = next((one.slots for one in study.knees if one.shape == shape), None)
-    place = next((at for at, point in enumerate(points) if point.slots == knee), None)
-    return [_slot_row(point) for point in points], place
+    return [_slot_row(point, knee == point.slots) for point in study.points if point.shape == shape]
 
 
-def _slot_row(point: Point) -> list[str]:
+def _slot_row(point: Point, is_knee: bool) -> list[str]:
     return [
-        str(point.slots), f"{told(point.rate)} tok/s", vm.ttft(point.ttft.value), vm.duration(point.token.value),
+        f"{point.slots}, the knee" if is_knee else str(point.slots),
+        f"{told(point.rate)} tok/s", vm.ttft(point.ttft.value), vm.duration(point.token.value),
         vm.duration(point.whole.value), vm.duration(point.pause),
     ]  # fmt: skip
 

@@ -70,8 +70,8 @@ class ModelsState:
 
 @dataclass(slots=True)
 class ServiceState:
-    """`confirming` says what a dialog asks about: ("clear", ""), ("purge", model), ("remove", host) or
-    ("batch", the id of one)."""
+    """`confirming` says what a dialog asks about: ("clear", ""), ("purge", model), ("remove", host),
+    ("batch", the id of one) or ("study", the id of one)."""
 
     confirming: tuple[str, str] | None = None
     shown: int = PAGE_OF_ENTRIES

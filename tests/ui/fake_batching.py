@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -37,7 +38,7 @@ def estimate(value: float, share: float = 0.04, n: int = 3) -> Estimate:
 
 def point(shape: Shape, slots: int) -> Point:
     """A machine of which four answers at once make the most."""
-    rate = 41.3 * min(slots, 4) ** 0.45 * (1.01 if slots > 4 else 1)
+    rate = (41.3 if shape == SHORT else 18.7) * min(slots, 4) ** 0.45 * (1.01 if slots > 4 else 1)
     token = slots / rate
     return Point(
         shape, slots, (rate * 0.98, rate, rate * 1.02), estimate(rate), estimate(0.2 * slots), 0.25 * slots,
@@ -52,7 +53,16 @@ def swept(study_id: str = "20261127-031500-aaaa") -> Study:
     batches = (BatchTried(64, estimate(58), estimate(0.91), 0.2), BatchTried(128, estimate(64), None, 0.31),
                BatchTried(256, estimate(69), estimate(1.08, 0.02), 0.58))  # fmt: skip
     made = Study(
-        study_id, "done", 1_700_000_000.0, asked, "d" * 64, MACHINE, points, knees, batches, ended_at=1_700_000_190.0
+        study_id,
+        "done",
+        time.time() - 3600,
+        asked,
+        "d" * 64,
+        MACHINE,
+        points,
+        knees,
+        batches,
+        ended_at=time.time() - 3410,
     )
     return replace(made, advice=advice.of_slots(made, Memory(4096, predicted=1 << 30), 14 << 30))
 
@@ -71,7 +81,7 @@ def compared(study_id: str = "20261127-031500-bbbb") -> Study:
                   estimate(0.99, 0.03, 6), estimate(0.96, 0.05, 6), None, 0.61, "no difference shown", quality,
                   Tier.CLOSE),
     )  # fmt: skip
-    made = Study(study_id, "done", 1_700_000_400.0, asked, "d" * 64, MACHINE, arms=arms, ended_at=1_700_000_600.0)
+    made = Study(study_id, "done", time.time() - 1800, asked, "d" * 64, MACHINE, arms=arms, ended_at=time.time() - 1600)
     return replace(made, advice=advice.of_options(made))
 
 

@@ -74,14 +74,14 @@ def _why(study: Study, knee: Knee) -> str:
         return f"{told}. The curve still rises there: measure with more to find where it bends."
     if knee.bound == "host":
         return f"{told}. The host answers no more at once: raise OLLAMA_NUM_PARALLEL there to measure further."
-    return f"{told}. More slots add less than {GAIN:.0%} for each doubling."
+    return f"{told}. More slots add less than {_percent(GAIN)} for each doubling."
 
 
 def _sureness(knee: Knee) -> str:
     if not knee.near:
         return "Measured in one round: how sure it is cannot be told."
-    told = f"With the measuring errors drawn again, {knee.confidence:.0%} give this step and {knee.near:.0%} it or a "
-    told += "step beside it"
+    told = f"With the measuring errors drawn again, {_percent(knee.confidence)} give this step and "
+    told += f"{_percent(knee.near)} it or a step beside it"
     return f"{told}." if knee.confidence >= SURE else f"{told}: not sure, measure in more rounds."
 
 
@@ -96,7 +96,9 @@ def _of_batches(tried: Sequence[BatchTried], usual: int | None) -> list[str]:
         return []
     chosen = best_batch(tried)
     if chosen is None:
-        return [f"The batch stays at {usual}: no other one is {WORTH - 1:.0%} faster beyond doubt."] if usual else []
+        return (
+            [f"The batch stays at {usual}: no other one is {_percent(WORTH - 1)} faster beyond doubt."] if usual else []
+        )
     pauses = {one.batch: one.pause for one in tried}
     told = f"Batch {chosen} reads long prompts faster"
     if usual in pauses:
@@ -139,6 +141,10 @@ def _times(ratio: Estimate | None) -> str:
         return "more than"
     span = f" ({ratio.low:.2f} to {ratio.high:.2f})" if ratio.low is not None and ratio.high is not None else ""
     return f"{ratio.value:.2f} times{span}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _slots(number: int) -> str:

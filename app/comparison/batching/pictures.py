@@ -39,9 +39,9 @@ def throughput(study: Study, look: Look) -> Picture | None:
         {"data": {"values": marked},
          "mark": {"type": "point", "size": 190, "color": colours.text, "strokeWidth": 2, "filled": False},
          "encoding": {"x": x, "y": y, "tooltip": tip}},
-        {"data": {"values": [row[-1] for row in rows if row]},
-         "mark": {"type": "text", "align": "right", "dy": -14, "dx": 8}, "encoding": {"x": x, "y": y,
-         "text": {"field": "shape"}}},
+        *({"data": {"values": [row]}, "mark": {"type": "text", "align": "right", "dx": 8, "dy": shift},
+           "encoding": {"x": x, "y": y, "text": {"field": "shape"}}}
+          for row, shift in _names([row[-1] for row in rows if row])),
     ]  # fmt: skip
     told = [f"{row['slots']} at once {row['told']} ({row['shape']})" for row in values]
     subtitle = "Prompt → answer of each request; bars are 95 % intervals over rounds, the ring is the knee."
@@ -58,6 +58,13 @@ def _row(study: Study, place: int, shape: Shape) -> list[Picture]:
                 "high": high, "told": f"{point.rate.value:.1f}",
             })  # fmt: skip
     return found
+
+
+def _names(last: list[Picture]) -> list[tuple[Picture, int]]:
+    """The last point of each line, and how far from it (pixels down) its name stands: the highest above, the others
+    below one another."""
+    ranked = sorted(last, key=lambda row: -float(row["rate"]))
+    return [(row, -14 if place == 0 else 2 + 14 * place) for place, row in enumerate(ranked)]
 
 
 def _shape(study: Study, row: Picture) -> Shape:

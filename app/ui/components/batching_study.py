@@ -10,7 +10,7 @@ import streamlit as st
 from app.comparison.batching.pictures import throughput
 from app.comparison.batching.study import OPTIONS, Advice, Study
 from app.comparison.chart_parts import Look
-from app.ui import access, batching_actions
+from app.ui import access, batching_actions, service_actions
 from app.ui import batching_words as words
 from app.ui.card_run_words import time_left
 from app.ui.components import copying, figure_table, vega_chart
@@ -54,7 +54,7 @@ def show(study: Study) -> None:
         _figures(study)
         _method(study)
         st.button("Delete", type="tertiary", icon=":material/delete:", key="study-delete", help="Delete this study",
-                  on_click=batching_actions.operate, args=("delete", study.id))  # fmt: skip
+                  on_click=service_actions.ask, args=("study", study.id))  # fmt: skip
     copying.listen()
 
 
@@ -112,10 +112,9 @@ def _figures(study: Study) -> None:
             st.html(figure_table.html(words.ARM_COLUMNS, words.arm_rows(study)))
         return
     for shape in study.asked.shapes:
-        rows, knee = words.slot_rows(study, shape)
-        if rows:
+        if rows := words.slot_rows(study, shape):
             st.html(f'<h3 class="lp-part">{escape(shape.told)}</h3>')
-            st.html(figure_table.html(words.SLOT_COLUMNS, rows, strong=() if knee is None else (knee,)))
+            st.html(figure_table.html(words.SLOT_COLUMNS, rows))
     if study.batches:
         st.html('<h3 class="lp-part">Batches at the knee</h3>')
         st.html(figure_table.html(words.BATCH_COLUMNS, words.batch_rows(study)))

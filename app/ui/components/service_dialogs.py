@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from app.ui import batch_actions, batch_words, service_actions
+from app.ui import batch_actions, batch_words, batching_actions, service_actions
 from app.ui import view_models as vm
 from app.ui.components import confirming
 from app.ui.state import service_state
@@ -25,6 +25,10 @@ def show() -> None:
         title, verb = f"Delete {vm.plain(batch.name)}?", "Delete"
         lines = [batch_words.deleting(batch)]
         work: Callable[[], bool] = lambda: batch_actions.delete(name)  # noqa: E731
+    elif what == "study":
+        title, verb = "Delete this study?", "Delete"
+        lines = ["Its figures are deleted for good. A setting that was applied stays in force."]
+        work = lambda: batching_actions.delete(name)  # noqa: E731
     elif what == "remove":
         title, verb = f"Remove the host {told}?", "Remove"
         lines = ["Nothing new is sent there. What it is answering now ends first. Its models stay where they are."]
