@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from app.core.generation import Chunk, GenerationRequest, Json, Span
 from app.core.ports import Clock
-from app.services.cached_answer import StoredAnswer
+from app.services.cached_answer import StoredAnswer, one_question
 from app.services.host_pool import HostPool, ResolvedModel
 from app.services.request_trace import TEXT_LIMIT, plain_options
 from app.services.response_cache import ResponseCache, cache_key
@@ -29,7 +29,8 @@ _CREATED = re.compile(rb'"created_at":"[^"]*"')
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """A question that had an answer in the cache, and what `key` stands for. `num_ctx` None: the host's own."""
+    """A question that had an answer in the cache, and what `key` stands for. `num_ctx` None: the host's own. `whole`:
+    what is kept of its words, with `options`, is all of it."""
 
     model: str
     endpoint: str
@@ -38,6 +39,7 @@ class Repeat:
     identity: tuple[str, str, int | None]
     key: str
     options: Mapping[str, Json]
+    whole: bool = False
 
 
 class Given(NamedTuple):
@@ -67,7 +69,8 @@ class Repeats:
         key = key_of(request, principal, model, self._pool)
         identity = self._identity(model, request.num_ctx)
         options = plain_options(request.options)
-        return Repeat(request.model, request.endpoint, principal, request.num_ctx, identity, key, options)
+        whole = self._telemetry.words and len(options) == len(request.options) and one_question(request)
+        return Repeat(request.model, request.endpoint, principal, request.num_ctx, identity, key, options, whole)
 
     def find(self, repeat: Repeat) -> StoredAnswer | None:
         """The answer; None where it is to be looked for by the usual way. Counts nothing."""
@@ -89,7 +92,7 @@ class Repeats:
                 "ok" if sent else "cancelled", "", CacheDecision("hit", "", given.age), given.started_at, took, took,
                 answer.usage, (Span("cache", 0.0, took, _HIT),), given.name.client,
                 given.name.context or self._telemetry.own_context(), repeat.options, (),
-                answer.chunks[-1].done_reason, *self._words(answer),
+                answer.chunks[-1].done_reason, *self._words(answer), whole=repeat.whole,
             )
         )  # fmt: skip
 

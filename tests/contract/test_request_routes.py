@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from app.core.trace_context import span_id
+from app.services.chat import Caller
 from proving.stand import loupe
 from tests.recordings import recording
 from tests.stub_ollama import MODEL, Reply, StubOllama, error, served
@@ -113,6 +114,32 @@ async def test_an_answer_from_the_cache_in_front_of_the_routes_is_told_as_well(t
         rows = (await client.get("/loupe/requests", params={"cache": "hit"})).json()["requests"]
     assert newest["id"] == told_ids[-1]
     assert [row["id"] for row in rows] == told_ids[::-1]
+
+
+async def test_a_clients_question_is_asked_again_past_the_cache_also_where_that_had_answered(tmp_path: Path) -> None:
+    stub = StubOllama()
+    async with (
+        served(stub) as host,
+        loupe(tmp_path, [host], trace_words=True) as product,
+        httpx.AsyncClient(base_url=product.url, timeout=30) as client,
+    ):
+        asking, telemetry = product.services.asking_again, product.services.telemetry
+        first = (await client.post("/api/chat", json=chat())).headers["x-loupe-request-id"]
+        async with asyncio.timeout(30):
+            while (await client.get("/loupe/cache")).json()["stored"] < 1:
+                await asyncio.sleep(0.01)
+        ids = [(await client.post("/api/chat", json=chat())).headers["x-loupe-request-id"] for _ in "12"]
+        assert [(await told(client, one))["cache"]["outcome"] for one in ids] == ["hit", "hit"]
+        asked = [request.json for request in stub.asked_for("/api/chat")]
+        for request_id in (first, *ids):
+            again = await asking.ask(request_id, Caller(trace=telemetry.trace()))
+            one = await told(client, again)
+            assert (one["cache"]["outcome"], one["status"]) == ("refresh", "ok")
+            found = asking.told(again, "local")
+            assert found is not None and found.text == one["answer"]
+        anew = [request.json for request in stub.asked_for("/api/chat")]
+    assert len(asked) == 1 and len(anew) == 4
+    assert all((one["messages"], one["options"]) == (asked[0]["messages"], asked[0]["options"]) for one in anew)
 
 
 async def test_a_trace_context_is_passed_on_to_the_host_and_a_malformed_one_is_not(tmp_path: Path) -> None:
