@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from app.core.hardware import HardwareState
+from app.core.alerts import Alert, Severity
 from app.core.hosts import ANSWERING, HostState, HostStatus
 from app.models.catalog import CatalogFamily, CatalogVariant, CatalogView
 from app.services.jobs import JobState, JobView
@@ -14,18 +14,18 @@ from app.services.queueing.views import QueueSnapshot
 from app.ui import view_models as vm
 
 NAMED = 2  # models that are named; more are counted
-LOW_DISK = 2 << 30  # bytes: a model hardly fits
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
     """Something that wants a person: what it is, what to do, and the screen where that is done ("" where it is not
-    one). `above`: the strip over the page says it already."""
+    one), in which `view` of it. `above`: the strip over the page says it already."""
 
     what: str
     to_do: str
     screen: str = ""
     label: str = ""
+    view: str = ""
     above: bool = False
 
 
@@ -81,9 +81,9 @@ def _needed(needs: Sequence[Need]) -> str:
 
 def needs(
     catalog: CatalogView, hosts: Sequence[HostStatus], queue: QueueSnapshot, jobs: Sequence[JobView],
-    state: HardwareState,
+    alerts: Sequence[Alert],
 ) -> Iterator[Need]:  # fmt: skip
-    """The most pressing first."""
+    """The most pressing first. A host that is down is told at once, and not again when that has become an alert."""
     for host in hosts:
         if host.state in (HostState.OFFLINE, HostState.MISCONFIGURED):
             why = vm.sentence(host.error) or "It does not answer."
@@ -92,12 +92,12 @@ def needs(
         yield Need("The queue is paused", "Nobody gets an answer until it goes on.", "service", "Service")
     if queue.draining:
         yield Need("The queue is drained", "Nothing new is taken until it goes on.", "service", "Service")
+    for alert in sorted(alerts, key=lambda alert: alert.severity is not Severity.CRITICAL):
+        if alert.rule != "host_down":
+            yield Need(alert.title, f"{alert.seen} {alert.advice}", "dashboard", "Alerts", view="Alerts")
     for job in jobs:
         if job.state is JobState.FAILED:
             yield Need(f"{job.title} failed", vm.sentence(job.error), "models", "Models")
-    free = state.machine.disk_free
-    if free is not None and free < LOW_DISK:
-        yield Need(f"The disk has {vm.size(free)} left", "Delete variants that nobody uses.", "models", "Models")
     answering = any(host.state in ANSWERING for host in hosts)
     if answering and not catalog.families and not catalog.problems and not any(job.active for job in jobs):
         yield Need("There is no model yet", "Get one, and ask as soon as it is there.", "models", "Models")

@@ -62,7 +62,9 @@ def home_empty(services: FakeServices) -> str:
 
 
 def home_low(services: FakeServices) -> str:
-    standing(services, disk_free=GIB)
+    """An alert, and a queue that somebody paused."""
+    standing(services)
+    services.hold({"disk_free": {"": float(GIB)}, "host_down": {"built-in": 1.0}}, 2)
     services.queue.view = QueueSnapshot(paused=True)
     return HOME
 

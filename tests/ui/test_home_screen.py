@@ -47,10 +47,11 @@ def test_before_the_first_model_it_says_how_to_get_one(services: FakeServices, o
     assert "no model in memory" in told and "There is no model yet" in told
 
 
-def test_a_full_disk_and_a_paused_queue_need_somebody(services: FakeServices, open_screen: Open) -> None:
+def test_an_alert_and_a_paused_queue_need_somebody(services: FakeServices, open_screen: Open) -> None:
     home_scenes.home_low(services)
     told = told_by(open_screen)
-    assert "The queue is paused" in told and "The disk has 1.00 GiB left" in told and "2 things need you." in told
+    assert "The queue is paused" in told and "The disk is nearly full 1 GiB is left" in told
+    assert "2 things need you." in told  # a host that is down is told as such, not as an alert too
 
 
 def test_a_failed_job_needs_somebody(services: FakeServices, open_screen: Open) -> None:

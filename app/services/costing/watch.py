@@ -165,7 +165,10 @@ class CostWatch:
         return UsageKey(self._day, model, principal, alias, HERE if not host or self._here(host) else host)
 
     def _of(self, key: UsageKey) -> Used:
-        return self._used.setdefault(key, Used())
+        found = self._used.get(key)
+        if found is None:
+            found = self._used[key] = Used()
+        return found
 
     def _add(self, key: UsageKey, used: Used) -> None:
         found = self._of(key)

@@ -3,6 +3,7 @@
 
 const SILENCE = 8000 // ms without a word, after which the line counts as broken: the feed speaks every second
 const RETRY = 2000
+const OFTEN = 2000 // ms between two runs of the page at least
 const BACK = 900 // s that a curve shows
 const STEP = 10 // s between two of its points
 const SVG = "http://www.w3.org/2000/svg"
@@ -174,6 +175,7 @@ class Now {
       for (const part of ["limits", "names", "unknown"]) if (told[part]) view[part] = told[part]
     }
     FIGURES.forEach((figure, place) => this.grow(view.curves[place], figure))
+    this.tell(told)
     if (this.down !== undefined) {
       this.down = undefined
       this.at("link").textContent = "Up to date"
@@ -181,6 +183,19 @@ class Now {
       this.root.classList.remove("lp-old")
     }
     this.draw()
+  }
+
+  tell(told) { // the words beside are the server's: it writes them anew when what they are about has changed
+    const { now } = this.view
+    const models = Object.keys(now).filter((name) => name.startsWith("loaded")).sort()
+    const key = [now.queue_running, now.queue_waiting, now.hosts_down, now.jobs_running, ...models].join()
+    const changed = (this.around !== undefined && key !== this.around) || told.happened?.length || now.queue_waiting > 0
+    this.around = key
+    this.due ||= changed
+    if (!this.due || Date.now() - (this.sent ?? 0) < OFTEN) return
+    this.due = false
+    this.sent = Date.now()
+    this.send("changed", told.at)
   }
 
   grow(curve, figure) {
@@ -210,10 +225,11 @@ class Now {
   }
 }
 
-export default function ({ data, parentElement }) {
+export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".lp-now")
   if (!root || !data) return undefined
   root.__now ??= new Now(root)
+  root.__now.send = setTriggerValue
   root.__now.begin(data.begin)
   return () => {
     root.__now?.end()

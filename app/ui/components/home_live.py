@@ -22,4 +22,5 @@ HTML, CSS, JS = _part(".html"), _part(".css"), _part(".js")
 
 def show() -> None:
     now = st.components.v2.component("loupe_home_live", html=HTML, css=CSS, js=JS, isolate_styles=False)
-    now(key="home-live", data={"begin": whole(access.services().live.newest)})
+    # What the rest of the page shows has changed: it is drawn anew, and does not look by itself.
+    now(key="home-live", on_changed_change=lambda: None, data={"begin": whole(access.services().live.newest)})

@@ -1,13 +1,11 @@
 """How it stands, on one look: the line of truth, and below the figures what needs somebody.
 
-The line draws itself anew every two seconds, from what is in memory anyway. It looks for the whole screen: the page is
-run again only when something changed that the rest of it shows.
+Neither looks by itself: the figures between them are fed, and have the page run again when something changed.
 """
 
 from __future__ import annotations
 
 from html import escape
-from typing import Any
 
 import streamlit as st
 
@@ -16,9 +14,6 @@ from app.models.catalog import CatalogView
 from app.services.queueing.views import QueueSnapshot
 from app.ui import access, bridge
 from app.ui import home_words as words
-from app.ui.components import host_strip
-from app.ui.components.host_strip import LOOK_SECONDS
-from app.ui.fragments import fragment
 
 
 def look() -> tuple[CatalogView, QueueSnapshot]:
@@ -36,21 +31,9 @@ def look() -> tuple[CatalogView, QueueSnapshot]:
 
 
 def truth() -> None:
-    _line(_shown())
-
-
-@fragment(run_every=LOOK_SECONDS)
-def _line(drawn: tuple[Any, ...]) -> None:
-    if _shown() != drawn:
-        st.rerun()
     catalog, queue = look()
     line = words.truth(catalog, access.services().pool.statuses(), queue, _needs(catalog, queue))
     st.html(f'<h1 class="lp-truth">{escape(line)}</h1>')
-
-
-def _shown() -> tuple[Any, ...]:
-    """Changes exactly when strip, tray, needs or ways have something new to show."""
-    return host_strip.signature(), tuple(_needs(*look()))
 
 
 def needs() -> None:
@@ -62,9 +45,11 @@ def needs() -> None:
             with st.container(key=f"need-{number}", horizontal=True, gap="xsmall", vertical_alignment="center"):
                 st.html(f'<div class="lp-line"><b>{escape(need.what)}</b><small>{escape(need.to_do)}</small></div>')
                 if need.screen:
-                    st.page_link(f"screens/{need.screen}.py", label=need.label)
+                    query = {"view": need.view} if need.view else None
+                    st.page_link(f"screens/{need.screen}.py", label=need.label, query_params=query)
 
 
 def _needs(catalog: CatalogView, queue: QueueSnapshot) -> list[words.Need]:
     services = access.services()
-    return list(words.needs(catalog, services.pool.statuses(), queue, services.jobs.list(), services.hardware.state))
+    alerts = services.alerts.view().open
+    return list(words.needs(catalog, services.pool.statuses(), queue, services.jobs.list(), alerts))
