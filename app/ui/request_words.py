@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from app.core.generation import GenerationRequest, Json
-from app.services.request_trace import Attribute, FinishedRequest
+from app.services.request_trace import Attribute, FinishedRequest, Pace
 from app.services.span_tree import SpanNode, tree_of
 from app.ui import view_models as vm
 
@@ -113,11 +113,12 @@ def figures(record: FinishedRequest) -> tuple[Fact, ...]:
     ended = ENDED.get(record.finish_reason, record.finish_reason) if record.status == "ok" else status(record)[0]
     read = vm.grouped(usage.prompt_tokens) if usage and usage.prompt_tokens else vm.UNKNOWN
     written = vm.grouped(usage.output_tokens) if usage and usage.output_tokens else vm.UNKNOWN
-    slow = "no model ran for this one" if cached else "decoding alone"
+    unknown = "told when it ends" if record.status == "running" else "not measured"
+    slow = "no model ran for this one" if cached else "decoding alone" if speed(record) is not None else unknown
     return (
         Fact("In all", vm.duration(record.seconds), ended),
         Fact("TTFT", vm.duration(record.ttft), ", ".join(parts) or ("" if record.ttft is not None else "no text came")),
-        Fact("Speed", vm.rate(speed(record)), slow if cached or speed(record) is not None else "not measured"),
+        Fact("Speed", vm.rate(speed(record)), slow),
         Fact("Tokens", f"{read} → {written}", "of the first answer" if cached else "read → written"),
     )
 
@@ -267,16 +268,23 @@ def growth(record: FinishedRequest) -> Growth | None:
         return None
     pieces = record.pace[-1][1]
     points = tuple((100 * min(1.0, at / whole), 100 * so_far / pieces) for at, so_far in record.pace)
-    rates = [
-        (more - so_far) / (later - at)
-        for (at, so_far), (later, more) in zip(record.pace, record.pace[1:], strict=False)
-        if later > at
-    ]
+    rates = _rates(record.pace)
     # What a host had written before we came to read it arrives at once, and its pace is nobody's.
     late = record.usage is not None and record.pace[-1][0] - record.pace[0][0] < record.usage.decode_ns / 2e9
     note = "came together" if late else f"{min(rates):.0f}–{max(rates):.0f} a second" if rates else ""
     total = vm.count(pieces, "piece")
     return Growth(points, total, note, f"{total} in {vm.duration(record.seconds)}, {note}")
+
+
+def _rates(pace: Pace) -> list[float]:
+    """Pieces a second, each over an eighth of the answer at least: pieces that arrive together are no speed."""
+    (at, so_far), rates = pace[0], []
+    least = max(0.05, (pace[-1][0] - at) / 8)
+    for later, more in pace[1:]:
+        if later - at >= least:
+            rates.append((more - so_far) / (later - at))
+            at, so_far = later, more
+    return rates
 
 
 # -- asking once more -------------------------------------------------------------------------------------------------

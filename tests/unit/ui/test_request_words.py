@@ -75,6 +75,8 @@ def test_the_pieces_of_an_answer_stand_on_the_same_axis() -> None:
     assert told.points[0] == (25.0, pytest.approx(100 / 81)) and told.points[-1] == (100.0, 100.0)
     assert (told.total, told.note) == ("81 pieces", "20–40 a second")
     assert words.growth(record(pace=((1.0, 1), (1.0, 1)))) is None
+    jump = words.growth(record(seconds=8.0, pace=((0.0, 1), (1.0, 11), (1.00001, 31), (2.0, 41), (8.0, 101))))
+    assert jump is not None and jump.note == "10–30 a second", "pieces that arrive together count in their stretch"
     usage = Usage(output_tokens=8, decode_ns=132_000_000)
     burst = words.growth(record(pace=((0.3138, 1), (0.3139, 5), (0.314, 7)), seconds=0.314, usage=usage))
     assert burst is not None and burst.note == "came together", "a rate of what lay ready is nobody's speed"
