@@ -101,7 +101,8 @@ class Telemetry:
         self.metrics = Metrics()
 
     def on_end(self, listener: Callable[[FinishedRequest], None]) -> None:
-        """Called with every request that has ended, on the event loop; it must be quick and must not raise."""
+        """Called with every request that has ended, on the event loop; it must be quick. What it raises is logged and
+        costs nobody else."""
         self._listeners.append(listener)
 
     def trace(self, *, principal: str = "local", flow: str = "local", name: RequestName | None = None) -> Trace:
@@ -138,7 +139,10 @@ class Telemetry:
         self.log.add(record)
         self._count(record)
         for listener in self._listeners:
-            listener(record)
+            try:
+                listener(record)
+            except Exception:
+                log.warning("request not taken", exc_info=True)
         if self.export is not None and (record.context is None or record.context.sampled):
             self.export(record)
         if _lines.isEnabledFor(logging.INFO):  # asked of the logger below: structlog's own way to it costs 3 µs

@@ -137,10 +137,16 @@ class CostWatch:
         async with aclosing(self._hardware.watch()) as looks:
             async for state in looks:
                 if state.number and state is not self._seen:
-                    self.look(state)
+                    self._looked(state)
                 if self._since - written >= WRITE_SECONDS:
                     written = self._since
                     await self._write()
+
+    def _looked(self, state: HardwareState) -> None:
+        try:
+            self.look(state)
+        except Exception:  # what is wrong with one second is no reason to count no other
+            log.warning("cost not counted", exc_info=True)
 
     async def _write(self) -> None:
         try:

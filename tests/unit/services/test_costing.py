@@ -177,6 +177,25 @@ async def test_a_gpu_is_measured_by_its_counter_else_by_its_power(
     assert used.joules == pytest.approx(joules or 0.0) and used.measured == (0.0 if joules is None else 2.0)
 
 
+async def test_a_bug_in_the_counting_costs_no_request_and_no_later_second(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = watched.cost._watch
+    watched.look()
+    with monkeypatch.context() as broken:
+        broken.setattr(watch, "_key", lambda *_: 1 / 0)
+        trace = watched.begin()
+        watched.clock.advance(1)
+        watch._looked(HardwareState(9, NOW, Machine(), Gpus()))
+        watched.end(trace)
+    assert watched.telemetry.snapshot().finished == 1
+    trace = watched.begin()
+    watched.clock.advance(1)
+    watched.look()
+    watched.end(trace)
+    assert (await watched.books()).sum().requests == 1
+
+
 # What is kept
 
 
