@@ -27,7 +27,7 @@ from tests.fakes import MovedClock
 from tests.served import free_port
 from tests.stub_ollama import MODEL, Reply, StubOllama, error, served
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(400)]
 SECONDS = 60.0  # a deadline
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Who?"}]}
 TAKEN = Reply([b"{}"], content_type="application/json")
