@@ -321,6 +321,8 @@ class ChatService:
                 chunk = await lease.first(ticket.piece(chunks))
                 first = trace.elapsed
                 trace.enter("decode")
+                if chunk is not None:
+                    lease.answers()
                 while chunk is not None:
                     if chunk.done or chunk.whole:
                         outcome, usage = "ok", chunk.usage

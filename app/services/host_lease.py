@@ -50,10 +50,14 @@ class Lease:
         """Whether the model is known to be loaded there."""
         return canonical(self.model) in self._host.warm
 
-    def succeeded(self) -> None:
+    def answers(self) -> None:
+        """A piece of the answer came, so the model is in memory."""
         if not self.warm:  # it was loaded for this request, and something else may have had to go
             self._host.warm.add(canonical(self.model))
             self._host.look_again()
+
+    def succeeded(self) -> None:
+        self.answers()
         self._host.breaker.succeeded(self._number)
         self._owner.answered(self.model, self._prefix, self._host.name)
 

@@ -31,7 +31,7 @@ from app.services.request_queue import QueueLimits, RequestQueue
 from app.services.response_cache import ResponseCache
 from app.services.retry_policy import RetryBudget
 from app.services.telemetry import Telemetry
-from tests.fakes import DIGEST, MODEL, FakeBackend, FakeClock, answer, chat, chunk, model_info, settle
+from tests.fakes import DIGEST, MODEL, FakeBackend, FakeClock, answer, chat, chunk, loaded_model, model_info, settle
 
 pytestmark = pytest.mark.anyio
 REFUSED = HostUnreachable("one", "refused")
@@ -135,9 +135,11 @@ async def test_phases_tell_what_the_request_waits_for(rig):
     await settle()
     assert one.trace.phase.name == "loading"
     assert (other.trace.phase.name, other.trace.phase.position) == ("queued", 1)
+    backend.loaded_list = [loaded_model(MODEL)]
     first.set()
     await settle()
     assert one.trace.phase.name == "decode"
+    assert rig.pool.statuses()[0].loaded == (MODEL,)  # it writes, so it is in memory: not only at the end
     second.set()
     await asyncio.gather(running, waiting)
     assert one.trace.phase.name == "done"
