@@ -145,7 +145,7 @@ def _run(instance: Instance, body: Row, options: argparse.Namespace) -> int:
     told, line = instance.ask("POST", PATH, body), ProgressLine(quiet=False)
     path, stopped = f"{PATH}/{told['id']}", False
     try:
-        job = to_the_end(instance, told["job"], line.draw)
+        job = to_the_end(instance, told["job"], lambda now: line.draw(_briefly(now)))
     except KeyboardInterrupt:
         instance.ask("POST", f"{path}/cancel")
         job, stopped = {"state": "cancelled", "error": ""}, True
@@ -163,6 +163,13 @@ def _run(instance: Instance, body: Row, options: argparse.Namespace) -> int:
         return FAILED
     kept = told["figures"]["kept"]
     return BELOW if options.fail_below is not None and (kept or 0.0) < options.fail_below else 0
+
+
+def _briefly(job: Row) -> Row:
+    """In a log a line for every tenth of the run."""
+    if sys.stderr.isatty() or not job["total"]:
+        return job
+    return {**job, "detail": f"{10 * (10 * job['completed'] // job['total'])} % of {job['total']} asked"}
 
 
 def show(told: Row) -> None:

@@ -46,7 +46,7 @@ class Instance:
         return {**self.run, "job": {"id": "1"}}
 
     def events(self, path: str) -> Generator[dict[str, Any], None, None]:
-        yield {"id": "1", "state": self.job, "error": "it went wrong", "detail": ""}
+        yield {"id": "1", "state": self.job, "error": "it went wrong", "detail": "", "total": 0}
 
 
 def test_only_what_was_said_is_asked_for(tmp_path: Path) -> None:

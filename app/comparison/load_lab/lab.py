@@ -35,6 +35,7 @@ from app.services.jobs import JobHandle, Jobs, JobView
 
 WARM_UP_TOKENS = 4
 TELL_SECONDS = 0.5
+LOOK_SECONDS = 0.5  # figures of a run under way are not taken more often: there may be many who look
 CAME = "somebody came to use the host: what was measured by then is kept"
 GONE = "Loupe was stopped while it ran"
 
@@ -67,6 +68,7 @@ class _Course:
     asker: Asker
     generator: Generator | None = None
     began: float = 0.0
+    told: tuple[float, LoadFigures] | None = None  # when they were taken, and the figures
 
 
 class LoadLab:
@@ -94,23 +96,28 @@ class LoadLab:
 
     def get(self, run_id: str) -> LoadRun:
         """With the figures so far where it goes on. Raises `LoadRunNotFound`."""
-        run = self._runs.get(run_id)
-        if run is None:
-            raise LoadRunNotFound(run_id)
-        course = self._courses.get(run_id)
+        run, course = self._kept(run_id), self._courses.get(run_id)
         if course is None or course.generator is None or run.state != runs.RUNNING:
             return run
         elapsed = max(0.0, self._needs.clock.monotonic() - course.began)
-        return replace(run, figures=_figures(course.generator, run.plan, elapsed, cut=True))
+        if course.told is None or elapsed - course.told[0] >= LOOK_SECONDS:
+            course.told = elapsed, _figures(course.generator, run.plan, elapsed, cut=True)
+        return replace(run, figures=course.told[1])
+
+    def _kept(self, run_id: str) -> LoadRun:
+        run = self._runs.get(run_id)
+        if run is None:
+            raise LoadRunNotFound(run_id)
+        return run
 
     def job(self, run_id: str) -> JobView | None:
         """How far it is; None where no job remembers it."""
-        job_id = self._jobs.get(self.get(run_id).id)
+        job_id = self._jobs.get(self._kept(run_id).id)
         return next((view for view in self._needs.jobs.list() if view.id == job_id), None)
 
     async def rows(self, run_id: str) -> Sequence[Json]:
         """Every request of a run that has ended."""
-        return await asyncio.to_thread(self._store.rows, self.get(run_id).id)
+        return await asyncio.to_thread(self._store.rows, self._kept(run_id).id)
 
     # -- doing ----------------------------------------------------------------------------------------------------
 

@@ -124,7 +124,7 @@ def warnings(run: LoadRun) -> list[str]:
     figures, told = run.figures, []
     if figures.generator_late:
         told.append(
-            f"This machine itself was late to send ({seconds(figures.late.at('p99'))} in one of a hundred): the "
+            f"This machine itself was late to send ({seconds(figures.late.at('p95'))} in one of twenty): the "
             "figures are of it as much as of the host. Ask for less, or run Loupe on another machine than the host."
         )
     wanted, got = run.plan.output, figures.output_tokens.at("p50")
