@@ -29,7 +29,8 @@ def summary(view: AlertsView) -> str:
     if not view.open:
         return f"Nothing needs you. {rules} look at this machine, its hosts and its requests every few seconds."
     critical = sum(alert.severity is Severity.CRITICAL for alert in view.open)
-    words = f", {critical} of them critical" if critical else ""
+    every = "critical" if len(view.open) == 1 else "all critical"
+    words = f", {every if critical == len(view.open) else f'{critical} of them critical'}" if critical else ""
     return f"{vm.count(len(view.open), 'open alert')}{words}, by {rules}."
 
 
