@@ -25,6 +25,8 @@ from app.services.hardware import Hardware
 from app.services.hardware import figures as hardware_figures
 from app.services.host_pool import HostPool
 from app.services.request_queue import QueueLimits, RequestQueue
+from app.services.runtime_tuning import FILE_NAME as RUNTIME_FILE
+from app.services.runtime_tuning import RuntimeTuning
 from app.services.span_export import SpanExport
 from app.services.telemetry import Telemetry
 
@@ -58,7 +60,7 @@ def span_export(settings: Settings, telemetry: Telemetry) -> SpanExport | None:
 
 def surroundings(
     settings: Settings, loaded: LoadedSettings | None, hardware: Hardware, pool: HostPool, queue: RequestQueue,
-    catalog: Catalog,
+    catalog: Catalog, tuning: RuntimeTuning,
 ) -> Surroundings:  # fmt: skip
     """What the check of the machine looks at. Memory bounds only what runs here, and on the processor."""
 
@@ -74,7 +76,8 @@ def surroundings(
 
     def settings_of() -> tuple[tuple[str, str, str], ...]:
         rows = effective_table(loaded) if loaded else ()
-        return tuple((row.variable, row.value, row.source) for row in rows if row.source != "default")
+        applied = [(name, value, f"applied, {RUNTIME_FILE}") for name, value in tuning.kept.environment.items()]
+        return (*((row.variable, row.value, row.source) for row in rows if row.source != "default"), *applied)
 
     return Surroundings(
         settings.data, hardware.gpus, pool.statuses, variants,

@@ -1,6 +1,6 @@
 """Whether the batching lab names the same knee each time: some sweeps of one model on Loupe's own runtime.
 
-python -m benchmarks.batching [--runs 3] [--model smollm2:135m-instruct-q4_0] [--most 8]
+python -m benchmarks.batching [--runs 3] [--model smollm2:135m-instruct-q4_0] [--most 8] [--shape 64:48]
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from app.bootstrap import Services, build
-from app.comparison.batching.study import UNDER_WAY, AskedStudy, Study
+from app.comparison.batching.study import UNDER_WAY, USUAL_SHAPES, AskedStudy, Shape, Study
 from app.config import Settings
 from app.core.hosts import ANSWERING
 from benchmarks.harness import Report
@@ -37,6 +37,11 @@ async def measure(folder: Path, runs: int, asked: AskedStudy) -> list[Study]:
         await services.stop()
 
 
+def shape_of(text: str) -> Shape:
+    prompt, _, output = text.partition(":")
+    return Shape(int(prompt), int(output))
+
+
 def rows(number: int, study: Study) -> list[list[str]]:
     found = []
     for knee in study.knees:
@@ -55,8 +60,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--model", default="smollm2:135m-instruct-q4_0")
     parser.add_argument("--most", type=int, default=8)
+    parser.add_argument("--shape", action="append", default=[], type=shape_of, metavar="PROMPT:ANSWER")
     options = parser.parse_args()
-    asked = AskedStudy(options.model, most=options.most)
+    asked = AskedStudy(options.model, most=options.most, shapes=tuple(options.shape) or USUAL_SHAPES).checked()
     with tempfile.TemporaryDirectory() as folder:
         studies = asyncio.run(measure(Path(folder), options.runs, asked))
     heads = ("run", "shape", "tok/s by slots", "knee", "sure", "± one step", "rounds", "minutes")

@@ -48,6 +48,13 @@ def usable_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def busy_share() -> float:
+    """The share of the processor, 0 to 1, that anybody uses now. Blocks for half a second."""
+    import psutil
+
+    return float(psutil.cpu_percent(0.5)) / 100
+
+
 def _processor() -> str:
     with contextlib.suppress(OSError):
         for line in _CPU.read_text(encoding="utf-8", errors="replace").splitlines():

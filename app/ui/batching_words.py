@@ -127,9 +127,10 @@ def _quality(arm: ArmResult) -> str:
 
 
 def told(measured: Estimate) -> str:
-    """61.2 ± 1.4."""
+    """61.2 ± 1.4, or 20 (13–32) where the interval is askew."""
     shown = figure(measured)
-    return f"{shown.value} {shown.interval}".strip()
+    askew = shown.interval and not shown.interval.startswith("±")
+    return f"{shown.value} {f'({shown.interval})' if askew else shown.interval}".strip()
 
 
 def _ratio(measured: Estimate | None) -> str:

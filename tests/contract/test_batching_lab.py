@@ -11,8 +11,10 @@ import psutil
 import pytest
 
 from app.bootstrap import Services, build
+from app.comparison import speed
 from app.comparison.batching import options_run
 from app.comparison.batching.study import OPTIONS, AskedStudy, Shape, Study
+from app.comparison.batching.study_store import StudyStore
 from app.comparison.probes import Plan
 from app.comparison.speed import Visit
 from app.config import Settings
@@ -59,6 +61,7 @@ async def test_slots_are_swept_and_setups_compared_beside_the_runtime_that_peopl
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(options_run, "TEXTS", Plan(texts=2, tokens=8, control=1))
+    monkeypatch.setattr(speed, "TTFT_TOKENS", 32)
     monkeypatch.setattr(options_run, "VISIT", Visit(loads=0, ttfts=1, pairs=0, decodes=1))
     async with product(tmp_path) as services:
         pid, children = services.runtime.pid, len(psutil.Process().children())
@@ -74,10 +77,8 @@ async def test_slots_are_swept_and_setups_compared_beside_the_runtime_that_peopl
         assert services.runtime.pid == pid  # nothing of what people use was started anew
         assert len(psutil.Process().children()) == children
         assert not left_over(tmp_path)
-    async with product(tmp_path) as services:
-        known = {study.id: study.state for study in services.batching.list()}
-        assert known == {swept.id: "done", compared.id: "done", cancelled.id: "cancelled"}
-        assert services.batching.get(swept.id) == swept
+    kept = {study.id: study for study in StudyStore(tmp_path / "compare" / "batching").studies()}
+    assert kept == {swept.id: swept, compared.id: compared, cancelled.id: cancelled}
 
 
 def _check_sweep(swept: Study) -> None:
@@ -123,14 +124,11 @@ async def test_a_setup_is_applied_when_the_answers_that_run_have_ended_and_is_ke
         assert services.jobs.get(job.id).state is JobState.DONE, services.jobs.get(job.id).error
         assert services.pool.statuses()[0].address.slots == 2
         assert services.tuning.in_force == RuntimeSetup(slots=2, threads=1, batch=128, kv_type="q8_0")
+        assert ("OLLAMA_NUM_PARALLEL", "2", "applied, runtime.json") in services.check._around.settings()
         assert any("2 slots" in line for line in services.runtime.log_tail)
     async with product(tmp_path) as services:
         assert services.tuning.kept == RuntimeSetup(slots=2, threads=1, kv_type="q8_0")
         assert services.pool.statuses()[0].address.slots == 2
-        back = services.tuning.apply(RuntimeSetup())
-        await until(lambda: not services.jobs.get(back.id).active)
-        assert services.tuning.kept == RuntimeSetup()
-        assert services.pool.statuses()[0].address.slots == 1
 
 
 def left_over(data: Path) -> list[Path]:

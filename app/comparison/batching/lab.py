@@ -23,7 +23,7 @@ from app.comparison.batching.study import OPTIONS, SLOTS, UNDER_WAY, AskedStudy,
 from app.comparison.batching.study_store import StudyNotFound, StudyStore
 from app.comparison.comparisons import Needs
 from app.comparison.courtesy import Courtesy
-from app.comparison.machine import environment
+from app.comparison.machine import busy_share, environment
 from app.core.errors import BadRequest, ModelNotFound
 from app.core.hosts import HostAddress
 from app.core.measures import Memory
@@ -36,6 +36,7 @@ KIND = "batching study"
 FLOW = "batching"
 BESIDE = ("scorecard", "training data", "load", "batch")  # kinds of jobs at their host that come first
 LOOK_SECONDS = 0.5
+BUSY = 0.25  # of the processor, taken by others before anything is measured
 USUAL_CONTEXT = 4096  # tokens a slot, where nobody asks for another
 
 
@@ -173,10 +174,13 @@ class BatchingLab:
         if own:  # two of a model may be more than the memory
             for loaded in await backend.loaded():
                 await unload(backend, loaded.name, courtesy)
+            way.pool.look_again()
         grounds = self._lab.own(asked.model) if own else HostAsItIs(backend)
         around = Around(courtesy, partial(way.queue.activity, asked.host), self._needs.clock)
         frame = Frame(self.get(study_id), grounds, own, around, handle, self._publish)
         try:
+            if backend.address.here:
+                await _look_around(frame)
             await self._run(frame)
         finally:
             await grounds.close()
@@ -269,6 +273,14 @@ def _check_reach(asked: AskedStudy, address: HostAddress) -> None:
                 "scorecard with one from before; threads and batch can be measured from here",
                 "arms",
             )
+
+
+async def _look_around(frame: Frame) -> None:
+    """Remark upon a machine that others keep busy: what they take of it now they may leave in the next round."""
+    share = await asyncio.to_thread(busy_share)
+    if share > BUSY:
+        note = f"Other programs used {100 * share:.0f} % of the processor when it began: measure again when they rest."
+        await frame.tell(notes=(*frame.study.notes, note))
 
 
 def _give_way(handle: JobHandle, people_first: bool) -> None:

@@ -20,6 +20,7 @@ from app.core.errors import HostRefused
 from app.core.runtime_setup import RuntimeSetup
 
 LEAST_ROUNDS = 3  # where so many may be made
+LEAST_STEPS = 4  # before the first round, one figure a step, may say that there is no more to gain
 BATCH_ROUNDS = 3
 WORTH = 1.03  # times the rate that another batch has to bring before it is named
 FALLS_SHORT = 0.8  # of the sweep's rate, below which the confirmation is remarked upon
@@ -76,7 +77,7 @@ class SlotsRun:
             await self._visit(site, shape, level)
             levels.append(level)
             rates.append(self._visits[shape][level][0].rate)
-            if curve.past(levels, rates):
+            if len(levels) >= LEAST_STEPS and curve.past(levels, rates):
                 bound = ""
                 break
             if not self._frame.own and self._host_is_full(shape, levels):
