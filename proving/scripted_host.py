@@ -138,7 +138,7 @@ class Way:
         if self.path == "/api/chat":
             return Said(told["message"]["content"], bool(told["done"]), "")
         choice = told["choices"][0]
-        return Said(choice["message"]["content"], choice["finish_reason"] == "stop", "")
+        return Said(choice["message"]["content"], "finish_reason" in choice, "")  # which may be damaged itself
 
     def _lines(self, lines: Sequence[bytes]) -> Said:
         text, ends = "", []
