@@ -9,7 +9,9 @@ are there together leaves in one packet: two of them wake the client twice.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
+import socket
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -30,7 +32,8 @@ class Limits:
     """Seconds and bytes; `connections` counts all of them, websockets too.
 
     `buffer` is what is written ahead for a reader before whoever writes has to wait: a long answer whole, so that a
-    slow reader keeps no model busy. `body` is extended by a second for every `pace` bytes that have come.
+    slow reader keeps no model busy. `unsent` is what the kernel may hold besides, not yet sent: it would take
+    megabytes for each reader that reads nothing. `body` is extended by a second for every `pace` bytes that have come.
     """
 
     connections: int = 256
@@ -40,6 +43,7 @@ class Limits:
     reader: float = 30.0
     pace: int = 16 << 10
     buffer: int = 512 << 10
+    unsent: int = 128 << 10
 
 
 class Phase(Enum):
@@ -120,6 +124,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         transport.set_write_buffer_limits(self._limits.buffer)
+        _hold_little(transport, self._limits.unsent)
         super().connection_made(transport)
         self.transport: Any = JoinedWrites(transport)
         self._written = self.transport
@@ -227,6 +232,18 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         body = b'{"error":"%s"}' % sentence.encode()
         self.transport.write(_ERROR % (status, len(body), more, body))
         self.transport.close()
+
+
+def _hold_little(transport: asyncio.Transport, unsent: int) -> None:
+    """Have the kernel take no more than this ahead of what the reader takes (tcp(7): TCP_NOTSENT_LOWAT).
+
+    What is under way is not bounded by it, so that a fast reader far away is as fast as before.
+    """
+    wire = transport.get_extra_info("socket")
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Linux and macOS
+    if wire is not None and option is not None and wire.family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            wire.setsockopt(socket.IPPROTO_TCP, option, unsent)
 
 
 class JoinedWrites:

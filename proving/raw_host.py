@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -93,6 +94,8 @@ class RawHost:
         line, began = _record("a" * FLOOD_TEXT), time.monotonic()
         piece = b"%x\r\n%s\r\n" % (len(line), line)
         self.flooding += 1
+        # What a kernel would take at once, megabytes, is work of this process and none of the product's.
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * FLOOD_TEXT)
         try:
             writer.write(_head(b"application/x-ndjson", b"Transfer-Encoding: chunked"))
             for _ in range(self.flood):

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 KINDS = ("idle", "head", "body", "reader")
 TRICKLE = 0.5  # seconds between two bytes
+APART = 0.25  # seconds between two readers: whoever reads slowly does not come with all the others at one instant
 BODY = json.dumps({"model": "smollm2:135m-instruct-fp16", "messages": [{"role": "user", "content": "flood"}]}).encode()
 _POST = "POST /api/chat HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n"
 
@@ -34,7 +35,8 @@ class SlowSockets:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def start(self, kind: str, number: int) -> None:
-        self._tasks |= {asyncio.create_task(self._keep(kind)) for _ in range(number)}
+        apart = APART if kind == "reader" and self.again else 0.0
+        self._tasks |= {asyncio.create_task(self._keep(kind, nth * apart)) for nth in range(number)}
 
     async def stop(self) -> None:
         for task in self._tasks:
@@ -42,7 +44,8 @@ class SlowSockets:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
 
-    async def _keep(self, kind: str) -> None:
+    async def _keep(self, kind: str, delay: float) -> None:
+        await asyncio.sleep(delay)
         while True:
             with contextlib.suppress(OSError):
                 await self._one(kind)
