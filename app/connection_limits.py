@@ -2,8 +2,8 @@
 many connections there are, and how long a reader may stand still.
 
 Without them a silent connection, half a head, a trickle of bytes or a reader with a closed window stays open for ever.
-One look a second at all connections costs less than a timer for each of them. And an answer whose head and first piece
-are there together leaves in one packet: two of them wake the client twice.
+One look a second at all connections costs less than a timer for each of them. And what is there together, an answer's
+head and its first piece, leaves in one packet: two of them are two system calls, and wake the client twice.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 HEAD_BYTES = 64 << 10
 WHOLE = "whole"  # in the state of a request whose body is here to its last byte: reading it waits for nothing
 LOOK_SECONDS = 1.0
+HELD_BYTES = 64 << 10
 _ERROR = (
     b"HTTP/1.1 %s\r\ncontent-type: application/json; charset=utf-8\r\ncontent-length: %d\r\n"
     b"%sconnection: close\r\n\r\n%s"
@@ -247,7 +248,7 @@ def _hold_little(transport: asyncio.Transport, unsent: int) -> None:
 
 
 class JoinedWrites:
-    """A transport in which an answer's head waits for its first piece, for no longer than this turn of the loop.
+    """A transport in which what is written in one turn of the loop leaves together, in one packet where it fits.
 
     `bytes` counts what was given to it.
     """
@@ -257,17 +258,18 @@ class JoinedWrites:
         self.bytes = 0
         self.is_closing = inner.is_closing
         self._loop = asyncio.get_running_loop()
-        self._head = b""
+        self._held: list[bytes] = []
+        self._size = 0
         self._turn: asyncio.Handle | None = None
 
     def write(self, data: bytes) -> None:
         self.bytes += len(data)
-        if self._head:
-            self.inner.write(self._take() + data)
-        elif data.startswith(b"HTTP/1.1 "):
-            self._head, self._turn = data, self._loop.call_soon(self._let_go)
-        else:
-            self.inner.write(data)
+        self._size += len(data)
+        self._held.append(data)
+        if self._size >= HELD_BYTES:
+            self._let_go()
+        elif self._turn is None:
+            self._turn = self._loop.call_soon(self._let_go)
 
     def close(self) -> None:
         self._let_go()
@@ -276,13 +278,10 @@ class JoinedWrites:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    def _take(self) -> bytes:
-        head, self._head = self._head, b""
+    def _let_go(self) -> None:
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
-        return head
-
-    def _let_go(self) -> None:
-        if self._head:
-            self.inner.write(self._take())
+        held, self._held, self._size = self._held, [], 0
+        if held and not self.is_closing():  # it was cut meanwhile
+            self.inner.write(held[0] if len(held) == 1 else b"".join(held))

@@ -15,7 +15,7 @@ from proving.statistics import quantile, upper_bound
 ROOT = Path(__file__).parents[1]
 BUILT = ROOT / "build" / "prove"
 PUBLISHED = ROOT / "docs" / "reliability"
-LIBRARIES = ("streamlit", "starlette", "uvicorn", "uvloop", "httptools", "httpx", "aiohttp", "diskcache", "xllamacpp")
+LIBRARIES = ("streamlit", "starlette", "uvicorn", "uvloop", "httptools", "aiohttp", "diskcache", "xllamacpp")
 DIGITS = 4  # significant, of every figure
 
 Result = dict[str, Any]

@@ -45,8 +45,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """The e2e floor runs on one worker, one test after another: its servers and browsers need the machine.
 
     Tests of real processes, sockets and browsers get one more try, since a busy machine can let any deadline pass. The
-    summary names each that needed it (RERUN), and such a test is to be mended: only what fails twice in a row stops a
-    release.
+    summary names each that needed it (RERUN), and such a test is to be mended: what fails twice stops a release.
     """
     for item in items:
         if {HERE / "e2e", HERE / "contract"} & set(item.path.parents):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Mapping
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -40,8 +41,14 @@ class GuardedResolver(AbstractResolver):
         await self._resolver.close()
 
 
-def session(*, public: bool = False) -> aiohttp.ClientSession:
-    """`public`: never to a private address either."""
+def session(headers: Mapping[str, str], connect_seconds: float, *, public: bool = False) -> aiohttp.ClientSession:
+    """To be made in the event loop that uses it. The only limit of time that it has is the one for connecting.
+    `public`: never to a private address either."""
     resolver = GuardedResolver(public=public)
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, resolver=resolver)
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, resolver=resolver),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers=headers,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds),
+        trust_env=False,
+    )

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping
-from functools import partial
 
-import httpx
-from httpx_aiohttp import AiohttpTransport
+import aiohttp
 
 from app.backends.connecting import session
 from app.backends.retry_after import retry_after
@@ -23,23 +21,21 @@ class Poster:
 
     def __init__(self, what: str, later: Collection[int], *, public: bool = False) -> None:
         self._what, self._later, self._public = what, later, public
-        self._client: httpx.AsyncClient | None = None
+        self._client: aiohttp.ClientSession | None = None
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[Delivery, int]:
         """What became of it, and the status it answered (0 where it did not)."""
         if self._client is None:
-            self._client = httpx.AsyncClient(
-                transport=AiohttpTransport(client=partial(session, public=self._public)), timeout=SECONDS,
-                trust_env=False, follow_redirects=False,
-            )  # fmt: skip
+            self._client = session({}, SECONDS, public=self._public)
         try:
             async with asyncio.timeout(SECONDS):
-                answer = await self._client.post(url, content=body, headers=dict(headers))
-        except (httpx.HTTPError, OSError) as error:
+                async with self._client.post(url, data=body, headers=headers, allow_redirects=False) as answer:
+                    await answer.read()
+        except (aiohttp.ClientError, OSError) as error:
             return Delivery(taken=False, again=True, why=f"{type(error).__name__}: {error}"[:WHY_LIMIT]), 0
         except TimeoutError:
             return Delivery(taken=False, again=True, why=f"no answer within {SECONDS:g} s"), 0
-        status = answer.status_code
+        status = answer.status
         if 200 <= status < 300:
             return Delivery(taken=True), status
         again = status in self._later
@@ -47,4 +43,4 @@ class Poster:
 
     async def close(self) -> None:
         if self._client is not None:
-            await self._client.aclose()
+            await self._client.close()

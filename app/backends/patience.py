@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
-import httpx
+import aiohttp
 
 from app.core.errors import HostTimeout
 
@@ -23,15 +23,14 @@ class Patience:
         self._seconds, self._phase = self._gap, "stall"
         self._due = asyncio.get_running_loop().time() + self._gap
 
-    async def chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    async def chunks(self, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
         """The body as it comes. Raises `HostTimeout` where it is time for `heard` and nobody called it."""
-        pieces = response.aiter_bytes()
         while True:
             try:
                 async with asyncio.timeout_at(self._due):
-                    piece = await anext(pieces, None)
+                    piece = await response.content.readany()
             except TimeoutError as error:
                 raise HostTimeout(self.host, self._phase, self._seconds) from error
-            if piece is None:
+            if not piece:
                 return
             yield piece

@@ -1,8 +1,4 @@
-"""The one place where foreign exceptions about a host become ours.
-
-httpx-aiohttp maps some of aiohttp's exceptions to misleading ones (a server that hangs up becomes a connect
-timeout), so where there is an aiohttp cause, the cause decides.
-"""
+"""The one place where foreign exceptions about a host become ours."""
 
 from __future__ import annotations
 
@@ -10,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import aiohttp
-import httpx
 
 from app.core.errors import HostError, HostProtocolError, HostTimeout, HostUnreachable
 
@@ -37,56 +32,22 @@ FROM_AIOHTTP: tuple[tuple[type[BaseException], Told], ...] = (  # the first that
     (aiohttp.SocketTimeoutError, _timeout("stall")),
     (aiohttp.ServerTimeoutError, _timeout("connect")),
     (aiohttp.ClientConnectorError, _unreachable),
+    (aiohttp.InvalidURL, _unreachable),
     (aiohttp.ServerDisconnectedError, _broken),
     (aiohttp.ClientError, _broken),
 )
 
-FROM_HTTPX: dict[type[BaseException], Told] = {
-    httpx.ConnectTimeout: _timeout("connect"),
-    httpx.PoolTimeout: _timeout("connect"),
-    httpx.ReadTimeout: _timeout("stall"),
-    httpx.WriteTimeout: _timeout("stall"),
-    httpx.TimeoutException: _timeout("stall"),
-    httpx.ConnectError: _unreachable,
-    httpx.ProxyError: _unreachable,
-    httpx.UnsupportedProtocol: _unreachable,
-    httpx.InvalidURL: _unreachable,
-    httpx.ReadError: _broken,
-    httpx.WriteError: _broken,
-    httpx.CloseError: _broken,
-    httpx.NetworkError: _broken,
-    httpx.LocalProtocolError: _broken,
-    httpx.RemoteProtocolError: _broken,
-    httpx.ProtocolError: _broken,
-    httpx.DecodingError: _broken,
-    httpx.TooManyRedirects: _broken,
-    httpx.HTTPStatusError: _broken,
-    httpx.TransportError: _broken,
-    httpx.RequestError: _broken,
-    httpx.HTTPError: _broken,
-    httpx.CookieConflict: _broken,
-    httpx.StreamConsumed: _broken,
-    httpx.StreamClosed: _broken,
-    httpx.ResponseNotRead: _broken,
-    httpx.RequestNotRead: _broken,
-    httpx.StreamError: _broken,
-}
-
 
 def translated(host: str, error: BaseException, connect_seconds: float = CONNECT_SECONDS) -> HostError | None:
-    """Our error for a foreign one; None if it is none of these libraries'."""
+    """Our error for a foreign one; None if it is none of the client library's."""
     ours = _ours(host, error)
     return HostTimeout(host, ours.phase, connect_seconds) if isinstance(ours, HostTimeout) else ours
 
 
 def _ours(host: str, error: BaseException) -> HostError | None:
-    for candidate in (error.__cause__, error):
-        for kind, told in FROM_AIOHTTP:
-            if isinstance(candidate, kind):
-                return told(host, candidate)
-    for kind in type(error).__mro__:
-        if kind in FROM_HTTPX:
-            return FROM_HTTPX[kind](host, error)
+    for kind, told in FROM_AIOHTTP:
+        if isinstance(error, kind):
+            return told(host, error)
     return HostUnreachable(host, _words(error), sent=True) if isinstance(error, OSError) else None
 
 

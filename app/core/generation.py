@@ -97,6 +97,7 @@ class Chunk:
 
     `line` is the JSON text as the host sent it, without the newline, so that a client of the same dialect gets
     the same bytes. `whole` marks an answer that came as one JSON object instead of a stream (load, unload, render).
+    `more`: the next record is here already, so that both may be written together.
     """
 
     line: bytes
@@ -106,6 +107,7 @@ class Chunk:
     done_reason: str = ""
     usage: Usage | None = None
     whole: bool = False
+    more: bool = False
 
 
 class Span(NamedTuple):

@@ -1,8 +1,8 @@
 """Answers that come in pieces: the status is decided by the first piece, and a client that leaves ends the work.
 
 Before the first piece an error is a status; after it, one record in the stream, and the stream ends. The host's lines
-go out as its own bytes, one message each, so that every token is flushed by itself. The client is watched all the time,
-also while the request waits in the queue and while a non-streaming answer is gathered.
+go out as its own bytes, each as soon as it is there; those that come together go together. The client is watched all
+the time, also while the request waits in the queue and while a non-streaming answer is gathered.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from app.wire.answers import gather
 
 NDJSON = b"application/x-ndjson"
 READER_SECONDS = 10.0  # for which an answer, and with it a host's slot, waits for a reader whose buffer is full
+TOGETHER = 32 << 10  # bytes of pieces that are here already, in one write
 Headers = Mapping[str, str]
+Piece = tuple[bytes, bool]  # what a piece of the answer becomes, and whether another one is here already
 log = structlog.get_logger(__name__)
 
 
@@ -98,9 +100,8 @@ class Stream:
             await self._send({"type": "http.response.body", "body": piece, "more_body": True})
 
     async def end(self, last: bytes = b"") -> None:
-        if last:
-            await self.write(last)
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        async with asyncio.timeout(self._patience):
+            await self._send({"type": "http.response.body", "body": last, "more_body": False})
 
 
 def generation(
@@ -121,33 +122,41 @@ def generation(
                 return
             out = Stream(send, scope["path"], patience, form.content_type)
             await out.begin(headers())
-            if piece := form.piece(first):
-                await out.write(piece)
-            await _relay((form.piece(chunk) async for chunk in chunks), out, form.failure, lifecycle)
+            pieces = ((form.piece(chunk), chunk.more) async for chunk in chunks)
+            await _relay((form.piece(first), first.more), pieces, out, form.failure, lifecycle)
 
     return WhileConnected(work, lifecycle)
 
 
 async def _relay(
-    pieces: AsyncIterator[bytes], out: Stream, failure: Callable[[str], bytes], lifecycle: Lifecycle
+    first: Piece, rest: AsyncIterator[Piece], out: Stream, failure: Callable[[str], bytes], lifecycle: Lifecycle
 ) -> None:
-    """What follows the first piece. From here on every error is one record in the stream, and ends it."""
+    """All pieces. An error is one record in the stream, and ends it."""
+    held, more = first
     try:
-        async for piece in pieces:
-            if piece:
-                await out.write(piece)
+        if held and not more:
+            await out.write(held)
+            held = b""
+        async for piece, more in rest:
+            held += piece
+            if held and (not more or len(held) > TOGETHER):
+                await out.write(held)
+                held = b""
     except LoupeError as error:
-        await out.end(failure(public_message(error)))
+        held += failure(public_message(error))
     except asyncio.CancelledError:
         if not lifecycle.ending:
             raise
-        await out.end(failure(Draining().message))
+        held += failure(Draining().message)
     except TimeoutError:
         log.warning("reader stalled", path=out.path)
+        return
     except Exception:
-        await out.end(failure(report_bug(out.path)))
-    else:
-        await out.end()
+        held += failure(report_bug(out.path))
+    try:
+        await out.end(held)
+    except TimeoutError:
+        log.warning("reader stalled", path=out.path)
 
 
 def progress(
@@ -167,9 +176,10 @@ def progress(
                     return
                 first, out, form = await anext(records, None), Stream(send, scope["path"], patience), native("chat")
                 await out.begin({})
-                if first is not None:
-                    await out.write(first + b"\n")
-                await _relay((record + b"\n" async for record in records), out, form.failure, lifecycle)
+                begun = b"" if first is None else first + b"\n"
+                await _relay(
+                    (begun, False), ((record + b"\n", False) async for record in records), out, form.failure, lifecycle
+                )
         finally:
             after()
 

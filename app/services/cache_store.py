@@ -10,6 +10,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +34,14 @@ CULLED = 10  # entries that make room for one
 _FAILURES = (OSError, sqlite3.Error, Timeout)
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Answers that are written together; `written` gives the keys of those kept, None where the store is off."""
+
+    rows: list[tuple[str, StoredAnswer]]
+    written: asyncio.Future[set[str] | None]
+
+
 class CacheStore:
     """`limit` in bytes; 0 keeps it off for good. `why` says why it is off."""
 
@@ -47,6 +56,8 @@ class CacheStore:
         self._off_until = float("-inf")
         self._broken = False
         self._closed = not limit
+        self._batch: Batch | None = None
+        self._turn = asyncio.Lock()
 
     @property
     def on(self) -> bool:
@@ -63,6 +74,8 @@ class CacheStore:
 
     async def close(self) -> None:
         """Wait for the writes under way and close. Calling it again does nothing."""
+        while self._batch is not None:
+            await self._batch.written
         if not self._closed:
             self._closed, self.why = True, "closed"
             await asyncio.get_running_loop().run_in_executor(self._writer, self._close_in_thread)
@@ -92,8 +105,22 @@ class CacheStore:
         return answer
 
     async def write(self, key: str, answer: StoredAnswer) -> bool | None:
-        """Whether it is kept; None if the store is off or goes off by it."""
-        return await self.run(lambda disk: self._write(disk, key, answer))
+        """Whether it is kept; None if the store is off or goes off by it.
+
+        What comes while the thread is writing is written next, all of it in one transaction: that is most of the cost.
+        """
+        if self._batch is None:
+            self._batch = Batch([], asyncio.ensure_future(self._flush()))
+        batch = self._batch
+        batch.rows.append((key, answer))
+        kept = await asyncio.shield(batch.written)
+        return None if kept is None else key in kept
+
+    async def _flush(self) -> set[str] | None:
+        async with self._turn:
+            batch, self._batch = self._batch, None
+            rows = batch.rows if batch is not None else []
+            return await self.run(lambda disk: self._write(disk, rows))
 
     async def delete(self, keys: Sequence[str]) -> int:
         """How many there were. Raises `CacheOff` while the store is off."""
@@ -146,7 +173,7 @@ class CacheStore:
 
     def _guarded(self, work: Callable[[Any], T]) -> T | None:
         try:
-            return work(self._disk or self._open())
+            return work(self._disk if self._disk is not None else self._open())  # an empty one is falsy, and counts
         except _FAILURES as error:
             self._fail(error)
             return None
@@ -188,13 +215,17 @@ class CacheStore:
             tag_index=1,  # the tag is the model's digest
         )
 
-    def _write(self, disk: Any, key: str, answer: StoredAnswer) -> bool:
-        blob = encode(answer) if answer.raw_size <= RAW_LIMIT else b""
-        if not blob or len(blob) >= self.entry_limit:
-            return False
-        kept = bool(disk.set(key, blob, tag=answer.origin.digest))
-        if len(disk) > self._max_entries:
-            oldest = self._connection().execute("SELECT key FROM Cache ORDER BY store_time LIMIT ?", (CULLED,))
+    def _write(self, disk: Any, rows: Sequence[tuple[str, StoredAnswer]]) -> set[str]:
+        """The keys of those that are kept."""
+        kept: set[str] = set()
+        blobs = [(key, encode(one) if one.raw_size <= RAW_LIMIT else b"", one.origin.digest) for key, one in rows]
+        with disk.transact():
+            for key, blob, digest in blobs:
+                if 0 < len(blob) < self.entry_limit and disk.set(key, blob, tag=digest):
+                    kept.add(key)
+        if (over := len(disk) - self._max_entries) > 0:
+            count = max(over, CULLED)
+            oldest = self._connection().execute("SELECT key FROM Cache ORDER BY store_time LIMIT ?", (count,))
             for (old,) in oldest.fetchall():
                 disk.delete(old)
         self._cut_log()

@@ -379,5 +379,6 @@ def _unloads(request: GenerationRequest) -> bool:
 
 async def _replayed(hit: CacheHit) -> AsyncGenerator[Chunk, None]:
     now = moment(datetime.now(UTC).timestamp())
-    for chunk in hit.chunks:
-        yield made_at(chunk, now)
+    last = len(hit.chunks) - 1
+    for number, chunk in enumerate(hit.chunks):
+        yield made_at(chunk, now, more=number < last)

@@ -135,6 +135,6 @@ def _second(seconds: int) -> bytes:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.").encode()
 
 
-def made_at(chunk: Chunk, created: bytes) -> Chunk:
+def made_at(chunk: Chunk, created: bytes, *, more: bool = False) -> Chunk:
     """The record as it was, but made then. The field stands before the model's text: the first match is it."""
-    return replace(chunk, line=_CREATED.sub(stamp(created), chunk.line, count=1))
+    return replace(chunk, line=_CREATED.sub(stamp(created), chunk.line, count=1), more=more)

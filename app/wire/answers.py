@@ -69,7 +69,7 @@ def error_text(data: bytes) -> str | None:
     return error if isinstance(error, str) else None
 
 
-def parse_chunk(endpoint: str, line: bytes, host: str = "", *, whole: bool = False) -> Chunk:
+def parse_chunk(endpoint: str, line: bytes, host: str = "", *, whole: bool = False, more: bool = False) -> Chunk:
     """One record of a generation. `endpoint` is chat or generate; `host` names the host in errors.
 
     Raises `GenerationFailed` for an `{"error": …}` record and `HostProtocolError` for anything that is no record.
@@ -92,6 +92,7 @@ def parse_chunk(endpoint: str, line: bytes, host: str = "", *, whole: bool = Fal
         done_reason=_text(record.get("done_reason")),
         usage=_usage(record) if done else None,
         whole=whole,
+        more=more and not done,
     )
 
 

@@ -20,8 +20,9 @@ class LineTooLong(ValueError):
         self.limit = limit
 
 
-async def split_lines(chunks: AsyncIterable[bytes], limit: int = LINE_LIMIT) -> AsyncIterator[bytes]:
-    """The lines of `chunks`, without their ends; blank lines are skipped and a last line needs no newline.
+async def line_batches(chunks: AsyncIterable[bytes], limit: int = LINE_LIMIT) -> AsyncIterator[list[bytes]]:
+    """The lines of `chunks`, without their ends: those that one chunk completes together, never none of them. Blank
+    lines are skipped and a last line needs no newline.
 
     At most `limit` bytes of one line are ever held. A carriage return before the newline is dropped: outside a
     string it is white space to JSON.
@@ -29,22 +30,29 @@ async def split_lines(chunks: AsyncIterable[bytes], limit: int = LINE_LIMIT) -> 
     held: list[bytes] = []
     size = 0
     async for chunk in chunks:
+        batch: list[bytes] = []
         head, *rest = chunk.split(b"\n")
         size += len(head)
-        if size > limit:
-            raise LineTooLong(limit)
         held.append(head)
         for part in rest:
-            line = b"".join(held).rstrip(b"\r")
-            if line:
-                yield line
-            size = len(part)
             if size > limit:
-                raise LineTooLong(limit)
-            held = [part]
-    line = b"".join(held).rstrip(b"\r")
-    if line:
-        yield line
+                break
+            if line := b"".join(held).rstrip(b"\r"):
+                batch.append(line)
+            size, held = len(part), [part]
+        if batch:
+            yield batch
+        if size > limit:
+            raise LineTooLong(limit)
+    if line := b"".join(held).rstrip(b"\r"):
+        yield [line]
+
+
+async def split_lines(chunks: AsyncIterable[bytes], limit: int = LINE_LIMIT) -> AsyncIterator[bytes]:
+    """The same, one by one."""
+    async for batch in line_batches(chunks, limit):
+        for line in batch:
+            yield line
 
 
 def ndjson(line: bytes) -> bytes:

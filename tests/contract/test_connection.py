@@ -44,7 +44,7 @@ class Wire:
         self.closed = True
 
 
-async def test_a_head_leaves_with_what_follows_in_the_same_turn_and_alone_where_nothing_does() -> None:
+async def test_what_is_written_in_one_turn_leaves_together_and_all_of_it_before_the_end() -> None:
     wire: Any = Wire()
     joined = JoinedWrites(wire)
     joined.write(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -56,8 +56,7 @@ async def test_a_head_leaves_with_what_follows_in_the_same_turn_and_alone_where_
     joined.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     joined.close()
     assert wire.written == [
-        b"HTTP/1.1 200 OK\r\n\r\none", b"two", b"HTTP/1.1 200 OK\r\n\r\n", b"later",
-        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\nonetwoHTTP/1.1 200 OK\r\n\r\n", b"laterHTTP/1.1 400 Bad Request\r\n\r\n",
     ]  # fmt: skip
     assert wire.closed
 

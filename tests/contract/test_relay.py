@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from app.bootstrap import Services, build
 from app.config import Settings
+from app.core.errors import HostProtocolError
+from app.core.generation import Chunk
 from app.gateway import create_gateway
+from app.gateway.needs import Lifecycle
+from app.gateway.streaming import generation, native
 from tests.recordings import recording
 from tests.stub_ollama import MODEL, Cut, Reply, StubOllama, error, lines, served
 
@@ -123,3 +128,24 @@ async def test_bad_requests_are_refused_in_ollamas_words_and_not_sent_on(tmp_pat
         answer = await client.post(recorded.request.path, content=recorded.request.content)
     assert (answer.status_code, answer.text) == (recorded.status, recorded.text)
     assert not stub.asked_for(recorded.request.path)
+
+
+async def test_pieces_that_are_here_together_are_one_message_and_an_error_comes_after_them() -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def chunks() -> AsyncGenerator[Chunk, None]:
+        for line, more in ((b"1", True), (b"2", False), (b"3", True)):
+            yield Chunk(line, more=more)
+        raise HostProtocolError("host", "it broke off")
+
+    answer = generation(chunks(), native("chat"), stream=True, headers=dict, patience=9, lifecycle=Lifecycle())
+    await answer({"type": "http", "path": "/api/chat"}, receive, send)
+    bodies = [message["body"] for message in sent[1:]]
+    assert bodies[0] == b"1\n2\n" and bodies[1].startswith(b'3\n{"error"') and bodies[1].count(b"\n") == 2
+    assert [message["more_body"] for message in sent[1:]] == [True, False]

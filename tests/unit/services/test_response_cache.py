@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle  # noqa: TID251  # the attack is made with it
 import shutil
 import sqlite3
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -316,3 +318,29 @@ async def test_memory_answers_when_the_disk_is_gone(cache, folder):
     await put(cache)
     shutil.rmtree(folder)
     assert cache.get("k") is not None
+
+
+async def test_what_comes_while_the_disk_is_busy_is_written_together_and_a_close_waits_for_it(folder, clock):
+    cache = ResponseCache(folder, LIMIT, clock)
+    await cache.start()
+    free, transactions = threading.Event(), []
+
+    def hold(disk: Cache) -> None:
+        whole = disk.transact
+        disk.transact = lambda *words: transactions.append(1) or whole(*words)
+        assert free.wait(30)
+
+    held = asyncio.create_task(cache._store.run(hold))
+    keeping = [asyncio.create_task(put(cache, str(number))) for number in range(5)]
+    await asyncio.sleep(0)
+    late = asyncio.create_task(put(cache, "late"))
+    while cache._store._batch is None:
+        await asyncio.sleep(0)
+    closing = asyncio.create_task(cache.close())
+    free.set()
+    assert await asyncio.gather(*keeping, late) == [True] * 6
+    await asyncio.gather(held, closing)
+    assert 0 < len(transactions) <= 3
+    again = await reopened(folder, clock)
+    assert all(again.get(key) for key in (*map(str, range(5)), "late"))
+    await again.close()

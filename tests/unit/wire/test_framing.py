@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.wire.framing import SSE_DONE, LineTooLong, ndjson, split_lines, sse_data, sse_event
+from app.wire.framing import SSE_DONE, LineTooLong, line_batches, ndjson, split_lines, sse_data, sse_event
 
 # Everything that some splitter takes for the end of a line, and ordinary text.
 LINE = st.text(st.sampled_from("ab\u0085\u2028\u2029\x0b\x0c\x1c\x1d\x1e é漢\U0001f600"), min_size=1).map(
@@ -53,6 +53,20 @@ def test_lines_survive_any_cut(lines, at, last_newline):
 def test_events_survive_any_cut(payloads, at):
     body = b"".join(map(sse_event, payloads))
     assert data_of(cut(body, at)) == payloads
+
+
+def test_lines_that_come_together_are_told_together_and_those_before_one_that_is_too_long_are_told() -> None:
+    async def read(pieces: list[bytes], limit: int) -> list[list[bytes] | str]:
+        told: list[list[bytes] | str] = []
+        try:
+            async for batch in line_batches(chunks_of(pieces), limit):
+                told.append(batch)
+        except LineTooLong:
+            told.append("too long")
+        return told
+
+    assert asyncio.run(read([b"a\nb\nc", b"d\n", b"\n\n", b"e"], 100)) == [[b"a", b"b"], [b"cd"], [b"e"]]
+    assert asyncio.run(read([b"a\nb\n" + b"x" * 11 + b"\nc\n"], 10)) == [[b"a", b"b"], "too long"]
 
 
 def test_python_text_splitting_would_tear_these_lines():
