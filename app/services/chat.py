@@ -227,30 +227,50 @@ class ChatService:
         trace.digest, trace.context, trace.root = model.digest, caller.trace.context, caller.trace.id
         return self._shared.start(key, trace, produce, keep)
 
-    # Layer 2: queue
+    # Layers 2 and 3: queue and failover. One method, because each generator between a host and its reader costs every
+    # request some microseconds, and every piece of an answer a part of one
 
     async def _admitted(self, request: GenerationRequest, caller: Caller, trace: Trace) -> AsyncGenerator[Chunk, None]:
         if _unloads(request):  # frees memory: it needs no slot and must not wait for one
-            async with (
-                self._pool.lease(request.model, caller.host) as backend,
-                aclosing(backend.stream(request)) as chunks,
-            ):
-                trace.host = backend.address.name
+            async with aclosing(self._unloaded(request, caller, trace)) as chunks:
                 async for chunk in chunks:
                     yield chunk
-            self._pool.look_again()
             return
         async with self._queue.enter(_asks(caller, trace, request.model, request)) as ticket:
             with trace.span("queue"):
                 self._say_queued(trace, ticket)
                 lease = await ticket.admitted()
-            async with aclosing(self._with_failover(request, ticket, lease, trace)) as chunks:
-                async for chunk in chunks:
-                    if chunk.done or chunk.whole:
-                        ticket.finish(chunk.usage)  # the host has finished, however slowly the last piece is read
-                    yield chunk
+            self._budget.count_request()
+            forwarded = False
+            for attempt in count(1):
+                try:
+                    async with aclosing(self._one_attempt(request, ticket, lease, trace, attempt)) as chunks:
+                        async for chunk in chunks:
+                            if chunk.done or chunk.whole:
+                                ticket.finish(chunk.usage)  # the host has finished, however slowly it is read
+                            forwarded = True
+                            yield chunk
+                    break
+                except (GeneratorExit, asyncio.CancelledError):
+                    lease.abandoned()
+                    raise
+                except LoupeError as error:
+                    lease.failed(error)
+                    if not self._may_try_again(error, ticket, lease, attempt, begun=forwarded):
+                        raise
+                    lease = await self._next_lease(ticket, lease, trace)
         if request.is_load_or_unload:
             self._pool.look_again()
+
+    async def _unloaded(self, request: GenerationRequest, caller: Caller, trace: Trace) -> AsyncGenerator[Chunk, None]:
+        async with (
+            self._pool.lease(request.model, caller.host) as backend,
+            aclosing(backend.stream(request)) as chunks,
+        ):
+            trace.host = backend.address.name
+            async for chunk in chunks:
+                yield chunk
+        self._pool.look_again()
 
     def _say_queued(self, trace: Trace, ticket: Ticket) -> None:
         """What the queue is doing with it; held while no host can be used, but one could a moment ago."""
@@ -262,35 +282,15 @@ class ChatService:
 
         trace.enter(phase)
 
-    # Layer 3: failover
-
-    async def _with_failover(
-        self, request: GenerationRequest, ticket: Ticket, lease: Lease, trace: Trace
-    ) -> AsyncGenerator[Chunk, None]:
-        self._budget.count_request()
-        forwarded = False
-        for attempt in count(1):
-            try:
-                async with aclosing(self._one_attempt(request, ticket, lease, trace, attempt)) as chunks:
-                    async for chunk in chunks:
-                        forwarded = True
-                        yield chunk
-                return
-            except (GeneratorExit, asyncio.CancelledError):
-                lease.abandoned()
-                raise
-            except LoupeError as error:
-                lease.failed(error)
-                if forwarded or not self._may_try_again(error, ticket, lease, attempt):
-                    raise
-                lease = await self._next_lease(ticket, lease, trace)
-
     def _has_other(self, ticket: Ticket, lease: Lease) -> bool:
         """Whether another host may serve the request."""
         return not ticket.ask.host and self._pool.has_other(lease.model, lease.address.name)
 
-    def _may_try_again(self, error: LoupeError, ticket: Ticket, lease: Lease, attempt: int) -> bool:
-        if attempt >= most_attempts(error) or not may_go_elsewhere(error):
+    def _may_try_again(
+        self, error: LoupeError, ticket: Ticket, lease: Lease, attempt: int, *, begun: bool = False
+    ) -> bool:
+        """Never where the answer has `begun`: what was passed on cannot be taken back."""
+        if begun or attempt >= most_attempts(error) or not may_go_elsewhere(error):
             return False
         other = self._has_other(ticket, lease)
         possible = other or may_go_back(error) or self._pool.outage is not None

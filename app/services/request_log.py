@@ -60,14 +60,18 @@ class RequestLog:
     def __init__(self, limit: int = KEPT_BYTES) -> None:
         self._limit, self._bytes = limit, 0
         self._records: deque[FinishedRequest] = deque()
+        self._sizes: deque[int] = deque()
 
     def add(self, record: FinishedRequest) -> None:
         """Keep it; the oldest ones go where the room ends. The newest one always stays."""
-        records = self._records
+        records, sizes = self._records, self._sizes
+        size = size_of(record)
         records.appendleft(record)
-        self._bytes += size_of(record)
+        sizes.appendleft(size)
+        self._bytes += size
         while self._bytes > self._limit and len(records) > 1:
-            self._bytes -= size_of(records.pop())
+            self._bytes -= sizes.pop()
+            records.pop()
 
     def find(self, request_id: str, principal: str = "") -> FinishedRequest | None:
         """By our id, or the newest one that its client named so. With `principal`: of theirs alone."""

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import types
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Any
 
 from app.bootstrap import Services
 from app.core.errors import LoupeError
-from app.core.generation import Chunk
-from app.services.chat import ChatService
 from proving.promises import Run, promise
 from proving.raw_host import Cut, RawHost, listening
 from proving.stand import Outcome, ask, chat, loupe
@@ -39,27 +34,15 @@ class Plot:
         return sum(host.asked for host in self.hosts)
 
 
-async def _careless(
-    self: ChatService, request: Any, ticket: Any, lease: Any, trace: Any
-) -> AsyncGenerator[Chunk, None]:
-    """`ChatService._with_failover` without its care for what was passed on already."""
-    for attempt in (1, 2):
-        try:
-            async with aclosing(self._one_attempt(request, ticket, lease, trace, attempt)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
-            return
-        except LoupeError as error:
-            lease.failed(error)
-            if attempt == 2:
-                raise
-            lease = await self._next_lease(ticket, lease, trace)
+def _careless(error: LoupeError, ticket: Any, lease: Any, attempt: int, *, begun: bool = False) -> bool:
+    """`ChatService._may_try_again` without its care for what was passed on already."""
+    return attempt < 2
 
 
 def _prepare(run: Run, services: Services) -> None:
     services.chat._budget.spend = lambda: True  # type: ignore[method-assign]  # hundreds of failures in a minute
     if run.off:
-        services.chat._with_failover = types.MethodType(_careless, services.chat)  # type: ignore[method-assign]
+        services.chat._may_try_again = _careless  # type: ignore[method-assign]
 
 
 def fault(outcome: Outcome, plot: Plot, *, stream: bool) -> str:
