@@ -64,7 +64,7 @@ class Stand:
 
 
 def _without_failover(services: Services) -> None:
-    services.chat._may_try_again = lambda *_: False  # type: ignore[method-assign]
+    services.chat._may_try_again = lambda *_, **__: False  # type: ignore[method-assign]
 
 
 async def _stand(run: Run, number: int, trials: int, starting: asyncio.Lock) -> None:

@@ -20,7 +20,7 @@ MODEL = "smollm2:135m-instruct-q2_K"
 
 
 def _without_failover(services: Services) -> None:
-    services.chat._may_try_again = lambda *_: False  # type: ignore[method-assign]
+    services.chat._may_try_again = lambda *_, **__: False  # type: ignore[method-assign]
 
 
 @asynccontextmanager
