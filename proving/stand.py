@@ -185,6 +185,13 @@ class Client:
         data = await self._reader.readexactly(size + 2)
         return data[:-2]
 
+    async def records(self, number: int) -> bytes:
+        """As many lines of a streamed answer, at least: those that the host sends together come in one piece."""
+        found = b""
+        while found.count(b"\n") < number and (piece := await self.piece()):
+            found += piece
+        return found
+
     async def body(self) -> bytes:
         """Everything that is still to come."""
         found = b""

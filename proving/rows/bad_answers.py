@@ -183,13 +183,13 @@ async def _random_damage(trial: Trial, times: int) -> None:
         await trial.of(way, Script(chunked(pieces)), (meaning(body),), f"damage {number}", again=number % 4 == 0)
 
 
-async def _readable(chunks: AsyncIterator[bytes], host: str) -> AsyncIterator[bytes]:
+async def _readable(chunks: AsyncIterator[bytes], host: str) -> AsyncIterator[list[bytes]]:
     """`_lines` of a control."""
     with contextlib.suppress(LineTooLong):
         async for line in split_lines(chunks):
             with contextlib.suppress(ValueError, RecursionError, TypeError):
                 if "error" not in json.loads(line):
-                    yield line
+                    yield [line]
 
 
 @promise(

@@ -104,11 +104,10 @@ class Trial:
         await until(lambda: not (self.product.busy or self.product.waiting), 10, "the trial to end")
 
 
-async def read(client: Client, pieces: int) -> None:
-    if pieces:
+async def read(client: Client, records: int) -> None:
+    if records:
         await client.head()
-    for _ in range(pieces):
-        await client.piece()
+        await client.records(records)
 
 
 @asynccontextmanager

@@ -73,14 +73,14 @@ def _cut(body: bytes, places: Sequence[int]) -> list[bytes]:
     return [body[begin:end] for begin, end in zip(edges, edges[1:], strict=False)]
 
 
-async def _as_iter_lines(chunks: AsyncIterator[bytes], limit: int = LINE_LIMIT) -> AsyncIterator[bytes]:
-    """`split_lines` of the control."""
+async def _as_iter_lines(chunks: AsyncIterator[bytes], limit: int = LINE_LIMIT) -> AsyncIterator[list[bytes]]:
+    """`line_batches` of the control."""
     text, lines = TextDecoder(), LineDecoder()
     async for chunk in chunks:
         for line in filter(None, lines.decode(text.decode(chunk))):
-            yield line.encode()
+            yield [line.encode()]
     for line in filter(None, lines.decode(text.flush()) + lines.flush()):
-        yield line.encode()
+        yield [line.encode()]
 
 
 @dataclass(slots=True)
@@ -144,7 +144,7 @@ async def _framing(trial: Trial) -> None:
 async def stream_fidelity(run: Run) -> None:
     """F18 to F22: Hypothesis's texts in its chunks, and one nasty text cut at every byte."""
     host = ScriptedHost()
-    prepare: Any = replaced(ollama_http, "split_lines", _as_iter_lines) if run.off else contextlib.nullcontext()
+    prepare: Any = replaced(ollama_http, "line_batches", _as_iter_lines) if run.off else contextlib.nullcontext()
     with prepare:
         async with listening(host) as url, loupe(run.folder, [f"one={url};slots=2"]) as product:
             trial = Trial(run, product, host)

@@ -102,8 +102,7 @@ class Trial:
 
     async def _two_pieces(self, client: Client) -> None:
         await client.head()
-        for _ in range(2):
-            await client.piece()
+        await client.records(2)
 
     async def rest(self) -> None:
         await until(lambda: not (self.product.busy or self.product.waiting), 10, "the trial to end")

@@ -136,9 +136,17 @@ async def _workers(run: Run, product: Loupe) -> None:
         run.trial(not set(SECRETS.values()) & set(worker.environ().values()), "a worker has secrets")
         worker.kill()
         await _dead(worker)
+        await _noticed(product)
     told = await ask(product.url, chat(model=MODEL))
     clear = told.status == 503 and "crashed 3 times within 5 minutes" in str(told.last.get("error"))
     run.trial(clear and _worker(product) is None, f"after three crashes: {told.status} {told.last}")
+
+
+async def _noticed(product: Loupe) -> None:
+    """Until the runtime says that nothing is loaded: a question before that is told that its worker has died."""
+    async with asyncio.timeout(30), product.services.pool.lease() as backend:
+        while await backend.loaded():
+            await asyncio.sleep(0.01)
 
 
 async def _dead(process: psutil.Process) -> None:
