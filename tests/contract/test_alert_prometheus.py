@@ -24,9 +24,9 @@ from app.services.alerting.shipped import SHIPPED
 from app.services.alerting.watching import Watch
 from proving.stand import loupe
 from tests.fake_nvml import FakeGpu, FakeLibrary, installed
+from tests.grafana import dashboard, text
 from tests.served import free_port
 from tests.stub_ollama import MODEL, StubOllama, served
-from tooling.grafana import dashboard, text
 from tooling.system_packages import find_prometheus
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
@@ -51,7 +51,7 @@ def programs() -> Path:
 def test_the_files_of_deploy_are_those_that_the_rules_make() -> None:
     rules, board = DEPLOY / "prometheus/loupe-rules.yml", DEPLOY / "grafana/loupe.json"
     assert rules.read_text(encoding="utf-8") == as_rules(SHIPPED), "python -m app alerts --prometheus makes it anew"
-    assert board.read_text(encoding="utf-8") == text(), "python -m tooling.grafana makes it anew"
+    assert board.read_text(encoding="utf-8") == text(), "python -m tests.grafana makes it anew"
 
 
 def run(programs: Path, *words: str | Path, cwd: Path | None = None) -> str:

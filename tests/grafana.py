@@ -1,4 +1,4 @@
-"""The Grafana dashboard of Loupe: `python -m tooling.grafana > deploy/grafana/loupe.json`.
+"""The Grafana dashboard of Loupe: `python -m tests.grafana > deploy/grafana/loupe.json`.
 
 Made from the metrics' names and from the alert rules, whose limits are drawn as lines: a test holds the file against
 this, and asks a real Prometheus every question in it.
