@@ -126,7 +126,8 @@ class SlotsRun:
             whole = min(len(visits) for visits in self._visits[shape].values())
             rounds = [[self._visits[shape][level][number].rate for level in levels] for number in range(whole)]
             place, confidence, near = curve.sureness(levels, rounds)
-            found.append(Knee(shape, levels[place], confidence, near, bound if place == len(levels) - 1 else ""))
+            last = place == len(levels) - 1  # whatever ended the climb, nothing is known of what lies beyond
+            found.append(Knee(shape, levels[place], confidence, near, (bound or "most") if last else ""))
         return found
 
     # -- batches, and the setting itself --------------------------------------------------------------------------
