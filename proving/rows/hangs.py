@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,7 +21,7 @@ from proving.host_process import host_process
 from proving.namespaces import Namespace, available, namespace
 from proving.promises import Run, promise
 from proving.raw_host import MODEL as RAW_MODEL
-from proving.stand import Loupe, Outcome, ask, chat, loupe, takes, until, watching_lag
+from proving.stand import Loupe, Outcome, ask, chat, descriptors, loupe, takes, until, watching_lag
 from tests.faultproxy import Bandwidth, Down, FaultProxy, LimitData, Timeout, blackhole, faulty
 
 CONNECT, FIRST, STALL = 0.3, 1.0, 1.0  # seconds; the product's own are 2, 300 and 60
@@ -229,14 +228,14 @@ async def no_request_hangs(run: Run) -> None:
 async def _meet(run: Run, one: Stand) -> None:
     """Every fault in turn, and then the census."""
     await ask(one.product.url, {"model": one.model, "input": ""}, "/api/embed")  # opens what stays open
-    tasks, files = _tasks(), _descriptors()
+    tasks, files = _tasks(), descriptors()
     for _ in range(run.scale(short=1, full=8)):
         for fault in _tried(run, one.faults):
             await batch(run, one, fault, run.scale(short=4, full=8))
     await takes(lambda: _tasks() <= tasks, SETTLE)
     _count(run, "tasks", _tasks() - tasks)
-    await takes(lambda: _descriptors() <= files, SETTLE)
-    _count(run, "file descriptors", _descriptors() - files)
+    await takes(lambda: descriptors() <= files, SETTLE)
+    _count(run, "file descriptors", descriptors() - files)
 
 
 def _tried(run: Run, faults: tuple[Fault, ...]) -> tuple[Fault, ...]:
@@ -255,7 +254,3 @@ def _tasks() -> int:
     """Those that are not the proxy's, whose connections stay open for a while."""
     files = (getattr(task.get_coro(), "cr_code", None) for task in asyncio.all_tasks())
     return sum(code is None or not code.co_filename.endswith("faultproxy.py") for code in files)
-
-
-def _descriptors() -> int:
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())

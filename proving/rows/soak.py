@@ -18,7 +18,7 @@ from proving.cache_rig import replaced
 from proving.host_process import HostProcess, host_process
 from proving.promises import Run, promise
 from proving.scripted_host import WAYS, Way
-from proving.stand import Loupe, Outcome, ask, asking, loupe, takes, until
+from proving.stand import Loupe, Outcome, ask, asking, descriptors, loupe, takes, until
 from tests.faultproxy import Bandwidth, Down, FaultProxy, Latency, LimitData, ResetPeer, Slicer, Timeout, Toxic
 
 KEPT_SLOTS = "slots are not given back"
@@ -41,7 +41,7 @@ class Held:
     @classmethod
     def now(cls) -> Held:
         gc.collect()
-        return cls(psutil.Process().num_fds(), len(asyncio.all_tasks()))
+        return cls(descriptors(), len(asyncio.all_tasks()))
 
 
 class Weather:
