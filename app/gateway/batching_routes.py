@@ -22,6 +22,7 @@ from app.core.errors import BadRequest
 from app.core.generation import Json
 from app.core.runtime_setup import RuntimeSetup
 from app.gateway.bodies import json_object
+from app.gateway.job_results import pausing_routes, result_routes
 from app.gateway.jobs_routes import job_json
 from app.gateway.needs import GatewayServices, Lifecycle
 from app.gateway.ollama_routes import body_of, route
@@ -37,11 +38,8 @@ def batching_routes(services: GatewayServices, lifecycle: Lifecycle) -> list[Bas
     return [
         route(base, _list(services), "GET"),
         route(base, _begin(services, lifecycle), "POST"),
-        route(f"{base}/{{id}}", _one(services), "GET"),
-        route(f"{base}/{{id}}", _delete(services), "DELETE"),
-        route(f"{base}/{{id}}/pause", _pause(services), "POST"),
-        route(f"{base}/{{id}}/resume", _resume(services, lifecycle), "POST"),
-        route(f"{base}/{{id}}/cancel", _cancel(services), "POST"),
+        *result_routes(base, services, services.batching, _told),
+        *pausing_routes(base, services.batching, lifecycle),
         route(f"{base}/{{id}}/apply", _apply(services, lifecycle), "POST"),
         route("/loupe/runtime", _runtime(services), "GET"),
         route("/loupe/runtime", _set_up(services, lifecycle), "POST"),
@@ -78,46 +76,6 @@ def _begin(services: GatewayServices, lifecycle: Lifecycle) -> Handler:
         if not isinstance(body.get("model"), str):
             raise BadRequest("say which model to measure with, for example llama3.2:3b", "model")
         return private_json(_told(services, await services.batching.begin(asked_as(AskedStudy, body))), 202)
-
-    return respond
-
-
-def _one(services: GatewayServices) -> Handler:
-    async def respond(request: Request) -> Response:
-        return private_json(_told(services, services.batching.get(request.path_params["id"])))
-
-    return respond
-
-
-def _delete(services: GatewayServices) -> Handler:
-    async def respond(request: Request) -> Response:
-        study = services.batching.get(request.path_params["id"])
-        await services.batching.delete(study.id)
-        return private_json({"deleted": study.id})
-
-    return respond
-
-
-def _pause(services: GatewayServices) -> Handler:
-    async def respond(request: Request) -> Response:
-        return private_json(job_json(services.batching.pause(request.path_params["id"])))
-
-    return respond
-
-
-def _resume(services: GatewayServices, lifecycle: Lifecycle) -> Handler:
-    async def respond(request: Request) -> Response:
-        lifecycle.admit()
-        return private_json(job_json(services.batching.resume(request.path_params["id"])))
-
-    return respond
-
-
-def _cancel(services: GatewayServices) -> Handler:
-    """The study as it is when the work has stopped."""
-
-    async def respond(request: Request) -> Response:
-        return private_json(_told(services, await services.batching.cancel(request.path_params["id"])))
 
     return respond
 

@@ -24,6 +24,7 @@ from app.comparison.results import Scorecard
 from app.core.errors import BadRequest
 from app.core.generation import Json
 from app.gateway.bodies import json_object, text_of
+from app.gateway.job_results import pausing_routes, result_routes
 from app.gateway.jobs_routes import job_json
 from app.gateway.needs import GatewayServices, Lifecycle
 from app.gateway.ollama_routes import body_of, route
@@ -41,11 +42,8 @@ def compare_routes(services: GatewayServices, lifecycle: Lifecycle) -> list[Base
     return [
         route(base, _list(services), "GET"),
         route(base, _begin(services, lifecycle), "POST"),
-        route(f"{base}/{{id}}", _one(services), "GET"),
-        route(f"{base}/{{id}}", _delete(services), "DELETE"),
-        route(f"{base}/{{id}}/pause", _pause(services), "POST"),
-        route(f"{base}/{{id}}/resume", _resume(services, lifecycle), "POST"),
-        route(f"{base}/{{id}}/cancel", _cancel(services), "POST"),
+        *result_routes(base, services, services.comparisons, _told),
+        *pausing_routes(base, services.comparisons, lifecycle),
         route(f"{base}/{{id}}/rows", _rows(services), "GET"),
         route(f"{base}/{{id}}/report", _report(services), "GET", "POST"),
     ]
@@ -86,46 +84,6 @@ def _begin(services: GatewayServices, lifecycle: Lifecycle) -> Handler:
         lifecycle.admit()
         asked = asked_of(json_object(await body_of(request, services)))
         return private_json(_told(services, await services.comparisons.begin(asked)), 202)
-
-    return respond
-
-
-def _one(services: GatewayServices) -> Handler:
-    async def respond(request: Request) -> Response:
-        return private_json(_told(services, services.comparisons.get(request.path_params["id"])))
-
-    return respond
-
-
-def _delete(services: GatewayServices) -> Handler:
-    async def respond(request: Request) -> Response:
-        card = services.comparisons.get(request.path_params["id"])
-        await services.comparisons.delete(card.id)
-        return private_json({"deleted": card.id})
-
-    return respond
-
-
-def _pause(services: GatewayServices) -> Handler:
-    async def respond(request: Request) -> Response:
-        return private_json(job_json(services.comparisons.pause(request.path_params["id"])))
-
-    return respond
-
-
-def _resume(services: GatewayServices, lifecycle: Lifecycle) -> Handler:
-    async def respond(request: Request) -> Response:
-        lifecycle.admit()
-        return private_json(job_json(services.comparisons.resume(request.path_params["id"])))
-
-    return respond
-
-
-def _cancel(services: GatewayServices) -> Handler:
-    """The report as it is when the work has stopped."""
-
-    async def respond(request: Request) -> Response:
-        return private_json(_told(services, await services.comparisons.cancel(request.path_params["id"])))
 
     return respond
 

@@ -24,6 +24,7 @@ from app.comparison.result_json import to_json
 from app.core.errors import BadRequest
 from app.core.generation import Json
 from app.gateway.bodies import json_object
+from app.gateway.job_results import result_routes
 from app.gateway.jobs_routes import job_json
 from app.gateway.needs import GatewayServices, Lifecycle, flow_of, visitor_of
 from app.gateway.ollama_routes import body_of, route
@@ -38,11 +39,9 @@ def load_routes(services: GatewayServices, lifecycle: Lifecycle) -> list[BaseRou
     return [
         route(base, _list(services), "GET"),
         route(base, _begin(services, lifecycle), "POST"),
-        route(f"{base}/{{id}}", _one(services), "GET"),
-        route(f"{base}/{{id}}", _delete(services), "DELETE"),
+        *result_routes(base, services, services.load_lab, _told),
         route(f"{base}/{{id}}/rows", _rows(services), "GET"),
         route(f"{base}/{{id}}/beside/{{other}}", _beside(services), "GET"),
-        route(f"{base}/{{id}}/cancel", _cancel(services), "POST"),
     ]
 
 
@@ -83,13 +82,6 @@ def _begin(services: GatewayServices, lifecycle: Lifecycle) -> Handler:
     return respond
 
 
-def _one(services: GatewayServices) -> Handler:
-    async def respond(request: Request) -> Response:
-        return private_json(_told(services, services.load_lab.get(request.path_params["id"])))
-
-    return respond
-
-
 def _rows(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
         return private_json({"rows": await services.load_lab.rows(request.path_params["id"])})
@@ -101,23 +93,5 @@ def _beside(services: GatewayServices) -> Handler:
     async def respond(request: Request) -> Response:
         first, second = (services.load_lab.get(request.path_params[name]) for name in ("id", "other"))
         return private_json(asdict(beside(first, second)))
-
-    return respond
-
-
-def _cancel(services: GatewayServices) -> Handler:
-    """The run as it is when its work has stopped."""
-
-    async def respond(request: Request) -> Response:
-        return private_json(_told(services, await services.load_lab.cancel(request.path_params["id"])))
-
-    return respond
-
-
-def _delete(services: GatewayServices) -> Handler:
-    async def respond(request: Request) -> Response:
-        run = services.load_lab.get(request.path_params["id"])
-        await services.load_lab.delete(run.id)
-        return private_json({"deleted": run.id})
 
     return respond

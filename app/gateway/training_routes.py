@@ -20,6 +20,7 @@ from app.comparison.training_store import Teach, TrainingSet
 from app.core.errors import BadRequest
 from app.core.generation import Json
 from app.gateway.bodies import json_object
+from app.gateway.job_results import result_routes
 from app.gateway.jobs_routes import job_json
 from app.gateway.needs import GatewayServices, Lifecycle
 from app.gateway.ollama_routes import body_of, route
@@ -35,9 +36,7 @@ def training_routes(services: GatewayServices, lifecycle: Lifecycle) -> list[Bas
     return [
         route(base, _list(services), "GET"),
         route(base, _begin(services, lifecycle), "POST"),
-        route(f"{base}/{{id}}", _one(services), "GET"),
-        route(f"{base}/{{id}}", _delete(services), "DELETE"),
-        route(f"{base}/{{id}}/cancel", _cancel(services), "POST"),
+        *result_routes(base, services, services.teaching, _told),
         route(f"{base}/{{id}}/data", _data(services), "GET"),
         route(f"{base}/{{id}}/manifest", _manifest(services), "GET"),
     ]
@@ -66,29 +65,6 @@ def _begin(services: GatewayServices, lifecycle: Lifecycle) -> Handler:
         if not isinstance(body.get("model"), str):
             raise BadRequest("say which model is the teacher", "model")
         return private_json(_told(services, await services.teaching.begin(asked_as(Teach, body))), 202)
-
-    return respond
-
-
-def _one(services: GatewayServices) -> Handler:
-    async def respond(request: Request) -> Response:
-        return private_json(_told(services, services.teaching.get(request.path_params["id"])))
-
-    return respond
-
-
-def _cancel(services: GatewayServices) -> Handler:
-    async def respond(request: Request) -> Response:
-        return private_json(_told(services, await services.teaching.cancel(request.path_params["id"])))
-
-    return respond
-
-
-def _delete(services: GatewayServices) -> Handler:
-    async def respond(request: Request) -> Response:
-        made = services.teaching.get(request.path_params["id"])
-        await services.teaching.delete(made.id)
-        return private_json({"deleted": made.id})
 
     return respond
 
