@@ -14,6 +14,7 @@ from typing import Any
 from app.core.hardware import Gpu, GpuProcess, Gpus
 
 AGAIN_SECONDS = 30.0  # between two tries to reach a driver that is not there, or a GPU that is lost
+PCIE_A_LOOK = 4  # GPUs whose traffic one look asks for: the driver counts for 20 ms in each direction (H100, 580.159)
 NO_GPU = "no NVIDIA GPU here"
 
 
@@ -25,15 +26,17 @@ class NvidiaGpus:
         self._driver: str | None = None  # None: the library is not open
         self._why = ""
         self._tried = float("-inf")
+        self._looks = 0
+        self._traffic: dict[str, _Answers] = {}  # by uuid: the newest, of an earlier look where more than four share
 
     def read(self) -> Gpus:
-        """Blocks for some milliseconds for each GPU."""
+        """Blocks for 6 ms for each GPU, and for 42 more for each of the four whose turn it is to tell its traffic."""
         import pynvml
 
         try:
             if self._driver is None and not self._open():
                 return Gpus(why=self._why)
-            devices = tuple(_device(index) for index in range(pynvml.nvmlDeviceGetCount()))
+            devices = self._devices(pynvml.nvmlDeviceGetCount())
         except pynvml.NVMLError as error:
             self._close(_why(error))
             return Gpus(why=self._why)
@@ -41,6 +44,11 @@ class NvidiaGpus:
             self._close("")  # a GPU that came back is seen after a new start of the library alone
             self._tried = float("-inf")
         return Gpus(devices, self._driver or "", "" if devices else NO_GPU)
+
+    def _devices(self, count: int) -> tuple[Gpu, ...]:
+        turns = -(-count // PCIE_A_LOOK) or 1
+        self._looks += 1
+        return tuple(_device(index, self._traffic, asked=(index - self._looks) % turns == 0) for index in range(count))
 
     def _open(self) -> bool:
         import pynvml
@@ -76,28 +84,45 @@ def _why(error: Any) -> str:
     }.get(error.value, f"the NVIDIA driver answers: {error}")
 
 
-def _device(index: int) -> Gpu:
+_Answers = tuple[dict[str, Any], dict[str, str]]
+"""What is known, and why the rest is not, by name."""
+
+
+def _device(index: int, traffic: dict[str, _Answers], *, asked: bool) -> Gpu:
+    """`asked`: whether it is this GPU's turn to tell its traffic; else what it told last stands."""
     import pynvml
 
+    name = uuid = ""
     try:
         handle = pynvml.nvmlDeviceGetHandleByIndex(index)
         name, uuid = _text(pynvml.nvmlDeviceGetName(handle)), _text(pynvml.nvmlDeviceGetUUID(handle))
+        values, unknown = _answers(handle, _QUESTIONS)
+        if asked or uuid not in traffic:
+            traffic[uuid] = _answers(handle, _TRAFFIC)
     except pynvml.NVMLError as error:
-        return Gpu(index, lost=_lost(error))
+        return Gpu(index, name, uuid, lost=_lost(error))
+    if values.get("mig") and "utilisation" in unknown:
+        unknown["utilisation"] = "MIG is on: the driver does not tell how busy a part of the GPU is"
+    counted, uncounted = traffic[uuid]
+    return Gpu(index, name, uuid, unknown=unknown | uncounted, **values, **counted)
+
+
+def _answers(handle: Any, questions: _Questions) -> _Answers:
+    """Raises NVMLError where the GPU answers nothing any more."""
+    import pynvml
+
     values: dict[str, Any] = {}
     unknown: dict[str, str] = {}
-    for names, ask in _QUESTIONS.items():
+    for names, ask in questions.items():
         try:
             answers = ask(pynvml, handle)
         except pynvml.NVMLError as error:
             if error.value in (pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED):
-                return Gpu(index, name, uuid, lost=_lost(error))
+                raise
             unknown |= dict.fromkeys(names, _reason(error))
         else:
             values |= zip(names, answers, strict=True)
-    if values.get("mig") and "utilisation" in unknown:
-        unknown["utilisation"] = "MIG is on: the driver does not tell how busy a part of the GPU is"
-    return Gpu(index, name, uuid, unknown=unknown, **values)
+    return values, unknown
 
 
 def _lost(error: Any) -> str:
@@ -170,7 +195,8 @@ def _processes(nvml: Any, handle: Any) -> tuple[tuple[GpuProcess, ...]]:
     return (tuple(GpuProcess(pid, memory) for pid, memory in sorted(running.items())),)
 
 
-_QUESTIONS: dict[tuple[str, ...], Callable[[Any, Any], tuple[Any, ...]]] = {
+_Questions = dict[tuple[str, ...], Callable[[Any, Any], tuple[Any, ...]]]
+_QUESTIONS: _Questions = {
     ("mig",): lambda nvml, handle: (nvml.nvmlDeviceGetMigMode(handle)[0] == nvml.NVML_DEVICE_MIG_ENABLE,),
     ("utilisation",): _utilisation,
     ("memory_used", "memory_total"): _memory,
@@ -180,11 +206,14 @@ _QUESTIONS: dict[tuple[str, ...], Callable[[Any, Any], tuple[Any, ...]]] = {
     ("clock",): lambda nvml, handle: (nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),),
     ("memory_clock",): lambda nvml, handle: (nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM),),
     ("throttled",): _throttled,
-    ("pcie_sent",): lambda nvml, h: (nvml.nvmlDeviceGetPcieThroughput(h, nvml.NVML_PCIE_UTIL_TX_BYTES) * 1024,),
-    ("pcie_received",): lambda nvml, h: (nvml.nvmlDeviceGetPcieThroughput(h, nvml.NVML_PCIE_UTIL_RX_BYTES) * 1024,),
     ("energy",): lambda nvml, handle: (nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000,),
     ("processes",): _processes,
 }
+_TRAFFIC: _Questions = {
+    ("pcie_sent",): lambda nvml, h: (nvml.nvmlDeviceGetPcieThroughput(h, nvml.NVML_PCIE_UTIL_TX_BYTES) * 1024,),
+    ("pcie_received",): lambda nvml, h: (nvml.nvmlDeviceGetPcieThroughput(h, nvml.NVML_PCIE_UTIL_RX_BYTES) * 1024,),
+}
+"""NVML's byte counters (field values 197 and 198) have 32 bits: they begin anew many times a second at full speed."""
 
 
 def _text(value: str | bytes) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pynvml
 import pytest
 
-from app.backends.nvml import AGAIN_SECONDS, NO_GPU, NvidiaGpus
+from app.backends.nvml import AGAIN_SECONDS, NO_GPU, PCIE_A_LOOK, NvidiaGpus
 from app.core.hardware import GpuProcess
 from tests.fake_nvml import FakeGpu, FakeLibrary, installed
 from tests.fakes import FakeClock
@@ -68,6 +68,22 @@ def test_an_old_driver_is_asked_in_the_way_that_it_knows() -> None:
     with installed(Old(FakeGpu(reasons=pynvml.nvmlClocksEventReasonSwPowerCap))):
         (told,) = NvidiaGpus().read().devices
     assert (told.memory_used, told.temperature, told.throttled) == (6 << 30, 61, ("power limit",))
+
+
+@pytest.mark.parametrize(("gpus", "looks"), [(1, 1), (4, 1), (5, 2), (8, 2), (9, 3)])
+def test_of_many_gpus_four_tell_their_traffic_in_a_look_since_each_takes_its_time(gpus: int, looks: int) -> None:
+    library = FakeLibrary(*(FakeGpu(uuid=f"GPU-{at}".encode()) for at in range(gpus)))
+    reader = NvidiaGpus()
+    with installed(library):
+        assert {gpu.pcie_sent for gpu in reader.read().devices} == {1_200 << 10}  # at first of all: none is unknown
+        for gpu in library.gpus:
+            gpu.pcie = (7, 8)
+        seen: list[int] = []
+        for _ in range(looks):
+            told = [gpu.pcie_sent for gpu in reader.read().devices]
+            seen.append(told.count(7 << 10))
+    assert seen[-1] == gpus and seen[0] <= PCIE_A_LOOK
+    assert told == [7 << 10] * gpus
 
 
 def test_only_what_slows_a_gpu_counts_as_throttling() -> None:
