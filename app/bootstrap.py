@@ -59,6 +59,7 @@ from app.services.batches.batches import Batches
 from app.services.batches.files import BatchFiles
 from app.services.batches.store import BatchStore
 from app.services.chat import Caller, ChatService
+from app.services.checking.bandwidth import read_bandwidth
 from app.services.checking.system import SystemCheck
 from app.services.costing.service import Costing
 from app.services.energy import EnergyMeter
@@ -340,5 +341,6 @@ def _comparison_needs(way: Way, jobs: Jobs, catalog: Catalog, clock: Clock) -> N
         return {found.name: found for found in shipped_sets(PROMPTS / "compare")[0]}
 
     return Needs(
-        way=way, jobs=jobs, clock=clock, look=catalog.snapshot, sets=sets, free=_free_memory, joules=EnergyMeter().total
-    )
+        way=way, jobs=jobs, clock=clock, look=catalog.snapshot, sets=sets, free=_free_memory,
+        joules=EnergyMeter().total, bandwidth=read_bandwidth,
+    )  # fmt: skip

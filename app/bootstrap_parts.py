@@ -10,9 +10,10 @@ from app.config import Settings
 from app.config_report import LoadedSettings, effective_table
 from app.config_values import header_pairs
 from app.core.alerts import Alert
-from app.core.hosts import ANSWERING, HostAddress
+from app.core.hosts import ANSWERING, HostAddress, ModelDetail
 from app.core.ports import Backend, Clock
 from app.models.catalog import Catalog
+from app.models.decode_reads import decode_reads
 from app.services.alerting.alerts import Alerts
 from app.services.alerting.announcing import Announcer
 from app.services.alerting.figures import Watched
@@ -70,7 +71,10 @@ def surroundings(
         here = {status.address.name for status in pool.statuses() if status.address.here}
         families = (await catalog.snapshot(stale_ok=True)).families
         return tuple(
-            VariantPace(variant.name, variant.size, queue.pace.decode(host, variant.name))
+            VariantPace(
+                variant.name, variant.size, queue.pace.decode(host, variant.name),
+                decode_reads(catalog.detail(variant.digest) or ModelDetail({}), variant.size),
+            )
             for family in families for variant in family.variants for host in sorted(here & set(variant.hosts))[:1]
         )  # fmt: skip
 

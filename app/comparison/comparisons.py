@@ -47,7 +47,8 @@ UNDER_WAY = ("running", "paused")
 @dataclass(frozen=True, slots=True)
 class Needs:
     """What comparisons stand on. `look` gives the present models, `sets` the shipped questions by name, `free` the
-    bytes of memory that are free now, `joules` what this machine has drawn so far."""
+    bytes of memory that are free now, `joules` what this machine has drawn so far, `bandwidth`
+    (it blocks) the bytes/s that its memory is read with."""
 
     way: Way
     jobs: Jobs
@@ -56,6 +57,7 @@ class Needs:
     sets: Callable[[], Mapping[str, QuestionSet]]
     free: Callable[[], int]
     joules: Callable[[], float | None] = lambda: None
+    bandwidth: Callable[[], float] | None = None
     usual_set: str = "standard"
 
 
@@ -234,7 +236,7 @@ class Comparisons:
             card=card, asked=asked, subjects=subjects, reference=reference, questions=self._questions(asked),
             bench=bench, store=self._store, clock=self._needs.clock, server=server, publish=self._publish,
             wish=wish, idle=lambda: bench.idle + waited, joules=joules, progress=progress,
-            raw=raw,
+            raw=raw, bandwidth=self._needs.bandwidth if address.here else None,
         )  # fmt: skip
         await ScorecardRun(frame, handle).run()
 

@@ -18,8 +18,10 @@ from app.comparison.speed import speed_of
 from app.comparison.subjects import Subject
 from app.comparison.task_bank import make_tasks
 from app.comparison.tasks import task_scores
+from app.models.decode_reads import decode_reads
 from app.models.tiers import measured_tier
 from app.models.wishes import Wish
+from app.services.checking.bandwidth import decode_limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,10 @@ def card_of(card: Scorecard, found: Found, wish: Wish) -> Scorecard:
     measured |= {one.digest: None for one in apart}
     shown = {variant.digest: variant for variant in card.variants}
     variants = tuple(
-        _variant(shown[one.digest], progress.variants.get(one.digest), measured.get(one.digest))
+        replace(
+            _variant(shown[one.digest], progress.variants.get(one.digest), measured.get(one.digest)),
+            decode_limit=_limit(one, progress),
+        )
         for one in found.subjects
     )
     there = {one.name: raw.of(one.digest) for one in found.subjects if measured.get(one.digest) is not None}
@@ -93,6 +98,14 @@ def _variant(shown: VariantResult, measured: Measured | None, quality: Quality |
         shown, memory=memory, speed=speed, quality=quality, tier=tier, depths=measured.depths,
         sustained_ratio=measured.sustained, notes=notes,
     )  # fmt: skip
+
+
+def _limit(subject: Subject, progress: Progress) -> float | None:
+    """Tokens/s that memory allows, for a variant that was loaded into the memory of this machine's processor."""
+    measured = progress.variants.get(subject.digest)
+    if progress.bandwidth is None or measured is None or measured.size is None or measured.on_gpu:
+        return None
+    return decode_limit(progress.bandwidth, decode_reads(subject.detail, subject.info.size))
 
 
 def _findings(card: Scorecard, found: Found) -> tuple[Finding, ...]:

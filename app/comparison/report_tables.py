@@ -53,6 +53,7 @@ def flat(variant: VariantResult) -> dict[str, Json]:
         told |= _estimate(name, None if speed is None else getattr(speed, name))
     for name in ("context", "predicted", "band", "measured", "on_gpu"):
         told["context" if name == "context" else f"memory_{name}"] = None if memory is None else getattr(memory, name)
+    told["decode_limit"] = to_json(variant.decode_limit)
     told["license"], told["notes"] = variant.license, list(variant.notes)
     return told
 

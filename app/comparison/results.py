@@ -134,6 +134,7 @@ class VariantResult:
     sustained_ratio: float | None = None  # decode speed at the end of the sustained run to its beginning
     license: str = ""
     notes: tuple[str, ...] = ()
+    decode_limit: float | None = None  # tokens/s that the machine's memory allows; None on a GPU or another machine
 
 
 @dataclass(frozen=True, slots=True)

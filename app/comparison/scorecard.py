@@ -7,11 +7,12 @@ go first (`HostBench`), a pause is waited out before the next request.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from app.comparison import probes, validity
+from app.comparison import probes, validity, validity_after
 from app.comparison.bench import Bench
 from app.comparison.forcing import TextRows, rows_from_json, rows_to_json
 from app.comparison.kept import tasks_of
@@ -46,7 +47,8 @@ PARTS = 100  # of a step, in the job's progress
 @dataclass(slots=True)
 class Frame:
     """Everything that one comparison is measured with. `publish` is handed each new state of the scorecard; `idle`
-    tells the seconds in which it waited for others so far."""
+    tells the seconds in which it waited for others so far; `bandwidth` measures this machine's memory, bytes/s (None:
+    the host is another machine)."""
 
     card: Scorecard
     asked: Asked
@@ -61,6 +63,7 @@ class Frame:
     wish: Wish
     idle: Callable[[], float] = lambda: 0.0
     joules: Callable[[], float | None] = lambda: None
+    bandwidth: Callable[[], float] | None = None
     progress: Progress = field(default_factory=Progress)
     raw: Raw = field(default_factory=Raw)
 
@@ -76,10 +79,15 @@ class ScorecardRun:
 
     async def run(self) -> None:
         """Measure what is left. Raises `LoupeError`s of the host; what was measured is kept."""
+        if self._frame.progress.bandwidth is None:
+            await self._read_memory()
         for step in self._steps:
             if step.key not in self._frame.progress.done:
                 await self._one(step)
             self._before += step.weight * PARTS
+        if validity_after.above_the_limit(self._frame.card):
+            await self._read_memory()  # it may have been busy the first time
+            await self._keep()
 
     async def _one(self, step: Step) -> None:
         frame, self._step = self._frame, step
@@ -96,6 +104,13 @@ class ScorecardRun:
         progress.done = (*progress.done, step.key)
         await self._keep()
         self._tell(1.0)
+
+    async def _read_memory(self) -> None:
+        """The best of all times counts. Without it nothing is known of the limit, and nothing else is missing."""
+        progress, measure = self._frame.progress, self._frame.bandwidth
+        if measure is not None:
+            with contextlib.suppress(OSError, MemoryError, AttributeError):
+                progress.bandwidth = max(progress.bandwidth or 0.0, await asyncio.to_thread(measure))
 
     # -- steps ----------------------------------------------------------------------------------------------------
 

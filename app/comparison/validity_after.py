@@ -6,6 +6,7 @@ from statistics import fmean, median, stdev
 
 from app.comparison.progress import Measured, Progress
 from app.comparison.results import Finding, Quality, Scorecard, Severity
+from app.services.checking.bandwidth import MARGIN
 
 DRIFT = 0.10  # of the decode speed, between the first and the last round
 NOISE = 0.15  # of a round's decode speed, as its standard deviation
@@ -23,7 +24,9 @@ def after(card: Scorecard, progress: Progress) -> tuple[Finding, ...]:
         measured = progress.variants.get(variant.digest)
         if measured is not None and measured.samples.absurd:
             found.append(_cached(variant.name))
-    found += [_too_fast(name) for name in faster_than_memory(card)]
+    above = above_the_limit(card)
+    found += [_above(card, name) for name in above]
+    found += [_too_fast(name) for name in faster_than_memory(card) if name not in above]
     return tuple(one for one in found if one is not None)
 
 
@@ -48,6 +51,15 @@ def faster_than_memory(card: Scorecard) -> tuple[str, ...]:
     usual, size = reference
     most = TOO_FAST * (usual.value if usual.high is None else usual.high) * size
     return tuple(name for name, (speed, size) in speeds.items() if (speed.low or 0.0) * size > most)
+
+
+def above_the_limit(card: Scorecard) -> tuple[str, ...]:
+    """Variants that wrote faster than this machine's memory can be read, by more than what measuring it may be off."""
+    return tuple(
+        one.name for one in card.variants
+        if one.decode_limit and one.speed and one.speed.decode_tps
+        and (one.speed.decode_tps.low or one.speed.decode_tps.value) > MARGIN * one.decode_limit
+    )  # fmt: skip
 
 
 def _drift(card: Scorecard, progress: Progress) -> Finding | None:
@@ -99,6 +111,17 @@ def _cached(name: str) -> Finding:
     return Finding(
         "cached-prompts", Severity.MISLEADING, text, "Measure again while nobody else uses the host.", (name,)
     )
+
+
+def _above(card: Scorecard, name: str) -> Finding:
+    variant = next(one for one in card.variants if one.name == name)
+    speed = variant.speed.decode_tps if variant.speed else None
+    text = (
+        f"{name} was measured at {speed.value if speed else 0:.0f} tokens/s, and this machine's memory allows "
+        f"{variant.decode_limit or 0:.0f}: an error of measuring."
+    )
+    advice = "It guesses words ahead, answers are cached, or the machine was busy while its memory was measured."
+    return Finding("faster-than-memory", Severity.MISLEADING, text, advice, (name,))
 
 
 def _too_fast(name: str) -> Finding:

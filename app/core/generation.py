@@ -87,8 +87,9 @@ class Usage:
 
     @property
     def decode_tps(self) -> float | None:
-        """Decode speed in tokens per second; None where it was not measured."""
-        return self.output_tokens / (self.decode_ns / 1e9) if self.decode_ns and self.output_tokens else None
+        """Decode speed in tokens per second; None where it was not measured. A single token comes out of reading the
+        prompt: hosts tell some microseconds of decoding for it, which would be a speed of hundreds of thousands."""
+        return self.output_tokens / (self.decode_ns / 1e9) if self.decode_ns and self.output_tokens > 1 else None
 
 
 @dataclass(frozen=True, slots=True)

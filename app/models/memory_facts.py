@@ -86,7 +86,7 @@ def _facts(
 
 def _weights(tensors: Iterable[GgufTensor | TensorInfo]) -> int | None:
     """Bytes of all tensors; None where there are none, or one has a type or a shape that cannot be."""
-    sizes = [_bytes(tensor) for tensor in tensors]
+    sizes = [tensor_size(tensor) for tensor in tensors]
     known = [size for size in sizes if size is not None]
     return sum(known) if known and len(known) == len(sizes) else None
 
@@ -98,11 +98,12 @@ def _copied(tensors: Iterable[GgufTensor | TensorInfo]) -> dict[str, int]:
         # The kernels take eight rows at a time (ggml-cpu/repack); an embedding is looked up row by row and left alone.
         if len(tensor.shape) < 2 or tensor.shape[1] % 8 or tensor.name == "token_embd.weight":
             continue
-        found[tensor.type] = found.get(tensor.type, 0) + (_bytes(tensor) or 0)
+        found[tensor.type] = found.get(tensor.type, 0) + (tensor_size(tensor) or 0)
     return found
 
 
-def _bytes(tensor: GgufTensor | TensorInfo) -> int | None:
+def tensor_size(tensor: GgufTensor | TensorInfo) -> int | None:
+    """Bytes of a tensor; None where its type is unknown, or has no such shape."""
     kind = TYPE_BY_NAME.get(tensor.type)
     if kind is None or not tensor.shape or tensor.shape[0] % kind.block or min(tensor.shape) <= 0:
         return None

@@ -172,6 +172,14 @@ def _speed(name: str, unit: str = "tok/s") -> Callable[[Scorecard, VariantResult
     return cell
 
 
+def _decode(card: Scorecard, variant: VariantResult) -> Cell:
+    cell = _speed("decode_tps")(card, variant)
+    if variant.decode_limit is None:
+        return cell
+    limit = f"This machine's memory allows at most {plain_number(variant.decode_limit)} tok/s."
+    return replace(cell, told=f"{vm.sentence(cell.told)} {limit}")
+
+
 def _quality(name: str, unit: str = "", scale: float = 1.0) -> Callable[[Scorecard, VariantResult], Cell]:
     def cell(card: Scorecard, variant: VariantResult) -> Cell:
         estimate: Estimate | None = getattr(variant.quality, name, None)
@@ -199,7 +207,7 @@ _CELLS: dict[str, Callable[[Scorecard, VariantResult], Cell]] = {
     "load": _speed("load", "s"),
     "ttft": _speed("ttft", "s"),
     "prefill": _speed("prefill_tps"),
-    "decode": _speed("decode_tps"),
+    "decode": _decode,
     "energy": _speed("joules_per_token", "J/token"),
     "kld": _kld,
     "bound": _quality("kld_bound", "nats"),

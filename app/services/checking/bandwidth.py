@@ -1,6 +1,6 @@
 """How fast this machine reads memory, and how fast a model can therefore decode.
 
-For every token a model's weights are read once, so tokens/s cannot be more than bandwidth / bytes of the weights. The
+For every token a model's weights are read once, so tokens/s cannot be more than bandwidth / bytes that are read. The
 bandwidth is that of comparing two equal blocks (libc's memcmp, two streams of reads, no writes: the nearest to decoding
 that needs no compiled code), on as many threads as there are cores; ctypes lets go of the interpreter's lock meanwhile.
 """
@@ -14,13 +14,16 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 BLOCK = 64 << 20  # bytes of each of the two blocks of a thread: beyond every cache
+MOST = 2 << 30  # bytes of all blocks together: many threads outdo every cache with smaller ones
 SECONDS = 0.6  # for which it is tried; the best round counts, since other work only ever takes away
 MARGIN = 1.15  # measured above the limit by more than this is an error of measuring (caches, speculation)
 
 
 def read_bandwidth(threads: int | None = None, seconds: float = SECONDS, block: int = BLOCK) -> float:
-    """Bytes/s. Blocks for about a second and takes 2 * `block` bytes for each thread. Raises OSError, MemoryError."""
+    """Bytes/s. Blocks for about a second and takes 2 * `block` bytes for each thread, 2 GiB at most. Raises OSError,
+    MemoryError."""
     threads = threads or usable_cores()
+    block = min(block, MOST // (2 * threads))
     compare = ctypes.CDLL(None).memcmp
     compare.argtypes, compare.restype = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t), ctypes.c_int
     blocks = [_block(block) for _ in range(2 * threads)]
@@ -38,9 +41,9 @@ def read_bandwidth(threads: int | None = None, seconds: float = SECONDS, block: 
         del blocks
 
 
-def decode_limit(bandwidth: float, weights: int) -> float:
-    """Tokens/s that a dense model of so many bytes can reach at most: each token reads all of them once."""
-    return bandwidth / weights
+def decode_limit(bandwidth: float, reads: int) -> float:
+    """Tokens/s that a model can reach at most of whose weights each token reads so many bytes."""
+    return bandwidth / reads
 
 
 def usable_cores() -> int:

@@ -18,11 +18,13 @@ OK, WARN, FAIL, UNKNOWN = Verdict.OK, Verdict.WARN, Verdict.FAIL, Verdict.UNKNOW
 
 @dataclass(frozen=True, slots=True)
 class VariantPace:
-    """A model on this machine: bytes of its file, and tokens/s that its answers were written with (None: none yet)."""
+    """A model on this machine: bytes of its file, tokens/s that its answers were written with (None: none yet), and
+    bytes that each token reads (None: all of the file)."""
 
     name: str
     size: int
     decode: float | None = None
+    reads: int | None = None
 
 
 def hosts(statuses: Sequence[HostStatus]) -> Iterator[Check]:
@@ -71,7 +73,7 @@ def _host(status: HostStatus) -> Check:
 
 
 def speeds(variants: Sequence[VariantPace], bandwidth: float | None) -> Iterator[Check]:
-    """The most tokens/s that memory allows each variant that runs on this machine's processor; dense models."""
+    """The most tokens/s that memory allows each variant that runs on this machine's processor."""
     if bandwidth is None:
         yield Check("memory bandwidth", UNKNOWN, "could not be measured here")
         return
@@ -85,7 +87,7 @@ def speeds(variants: Sequence[VariantPace], bandwidth: float | None) -> Iterator
         else "Every token reads the whole model: fill all memory channels, or take a smaller quantization.",
     )
     for one in sorted(variants, key=lambda one: -one.size):
-        limit = decode_limit(bandwidth, one.size)
+        limit = decode_limit(bandwidth, one.reads or one.size)
         found = f"at most {limit:.0f} tokens/s (memory)" if limit >= 10 else f"at most {limit:.1f} tokens/s (memory)"
         if one.decode is None:
             yield Check(
@@ -103,8 +105,8 @@ def speeds(variants: Sequence[VariantPace], bandwidth: float | None) -> Iterator
                 UNKNOWN,
                 found,
                 "at most 100 %",
-                "Faster than memory allows: another program took bandwidth while it was measured, the model reads "
-                "only a part of its weights (mixture of experts), or a draft model helps it.",
+                "An error of measuring: another program took bandwidth while it was measured here, the processor's "
+                "cache holds the model, or a draft model guesses words ahead.",
             )
         else:
             yield Check(

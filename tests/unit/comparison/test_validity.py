@@ -183,6 +183,18 @@ def test_a_speed_above_what_memory_can_give_is_said() -> None:
     assert validity_after.faster_than_memory(quick) == (fast.name,)
 
 
+def test_a_speed_above_the_limit_of_this_machine_s_memory_is_an_error_of_measuring() -> None:
+    card = cards.card()
+    speeds = [one.speed.decode_tps.value if one.speed and one.speed.decode_tps else 0.0 for one in card.variants]
+    limits = [2 * speeds[0], speeds[1] / 2, *(None for _ in speeds[2:])]
+    variants = [replace(one, decode_limit=limit) for one, limit in zip(card.variants, limits, strict=True)]
+    limited = replace(card, variants=tuple(variants))
+    assert validity_after.above_the_limit(card) == ()
+    assert validity_after.above_the_limit(limited) == (card.variants[1].name,)
+    told = [one for one in validity_after.after(limited, Progress()) if one.code == "faster-than-memory"]
+    assert [one.variants for one in told] == [(card.variants[1].name,)] and "error of measuring" in told[0].text
+
+
 def test_a_model_that_shares_no_word_has_no_distance_instead_of_none() -> None:
     quality = cards.card().variants[1].quality
     assert quality is not None and not validity_after.nothing_in_common(quality)
