@@ -30,6 +30,7 @@ from app.comparison.host_bench import Way
 from app.comparison.load_lab import sources
 from app.comparison.load_lab.lab import LoadLab, LoadNeeds
 from app.comparison.load_lab.runs import LoadStore
+from app.comparison.machine import memory_bandwidth
 from app.comparison.pane_run import PaneAsker
 from app.comparison.pictures import Pictures
 from app.comparison.question_set import QuestionSet, shipped_sets
@@ -59,7 +60,6 @@ from app.services.batches.batches import Batches
 from app.services.batches.files import BatchFiles
 from app.services.batches.store import BatchStore
 from app.services.chat import Caller, ChatService
-from app.services.checking.bandwidth import read_bandwidth
 from app.services.checking.system import SystemCheck
 from app.services.costing.service import Costing
 from app.services.energy import EnergyMeter
@@ -342,5 +342,5 @@ def _comparison_needs(way: Way, jobs: Jobs, catalog: Catalog, clock: Clock) -> N
 
     return Needs(
         way=way, jobs=jobs, clock=clock, look=catalog.snapshot, sets=sets, free=_free_memory,
-        joules=EnergyMeter().total, bandwidth=read_bandwidth,
+        joules=EnergyMeter().total, bandwidth=memory_bandwidth,
     )  # fmt: skip

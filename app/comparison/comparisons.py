@@ -57,7 +57,7 @@ class Needs:
     sets: Callable[[], Mapping[str, QuestionSet]]
     free: Callable[[], int]
     joules: Callable[[], float | None] = lambda: None
-    bandwidth: Callable[[], float] | None = None
+    bandwidth: Callable[[], float | None] = lambda: None
     usual_set: str = "standard"
 
 
@@ -236,7 +236,7 @@ class Comparisons:
             card=card, asked=asked, subjects=subjects, reference=reference, questions=self._questions(asked),
             bench=bench, store=self._store, clock=self._needs.clock, server=server, publish=self._publish,
             wish=wish, idle=lambda: bench.idle + waited, joules=joules, progress=progress,
-            raw=raw, bandwidth=self._needs.bandwidth if address.here else None,
+            raw=raw, bandwidth=self._needs.bandwidth if address.here else lambda: None,
         )  # fmt: skip
         await ScorecardRun(frame, handle).run()
 

@@ -14,8 +14,10 @@ from app import __version__
 from app.comparison.results import Environment
 from app.core.generation import Json
 from app.core.hosts import HostAddress
+from app.services.checking.bandwidth import read_bandwidth
 
 ELSEWHERE = "another machine, of which only its server is known"
+QUIET = 0.2  # of the processor: what a machine does that does nothing
 _CPU = Path("/proc/cpuinfo")
 
 
@@ -53,6 +55,16 @@ def busy_share() -> float:
     import psutil
 
     return float(psutil.cpu_percent(0.5)) / 100
+
+
+def memory_bandwidth() -> float | None:
+    """Bytes/s that the memory was read with; None where other work went on, which would have taken some of it, or where
+    it cannot be measured. Blocks for a second and a half."""
+    if busy_share() > QUIET:
+        return None
+    with contextlib.suppress(OSError, MemoryError, AttributeError):
+        return read_bandwidth()
+    return None
 
 
 def _processor() -> str:

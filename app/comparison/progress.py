@@ -39,7 +39,8 @@ class Progress:
     seconds: float = 0.0
     resumed: int = 0
     too_long: int = 0  # questions that were left out because they do not fit the context
-    bandwidth: float | None = None  # bytes/s that this machine's memory was read with; None for another machine
+    bandwidth: float | None = None  # bytes/s that memory was read with; None for another machine, or a busy one
+    bandwidth_sure: bool = False  # measured before and after, while nothing else ran
 
     def of(self, digest: str) -> Measured:
         return self.variants.setdefault(digest, Measured())

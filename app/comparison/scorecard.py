@@ -7,7 +7,6 @@ go first (`HostBench`), a pause is waited out before the next request.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -47,8 +46,8 @@ PARTS = 100  # of a step, in the job's progress
 @dataclass(slots=True)
 class Frame:
     """Everything that one comparison is measured with. `publish` is handed each new state of the scorecard; `idle`
-    tells the seconds in which it waited for others so far; `bandwidth` measures this machine's memory, bytes/s (None:
-    the host is another machine)."""
+    tells the seconds in which it waited for others so far; `bandwidth` measures this machine's memory, bytes/s (None
+    where nobody can tell)."""
 
     card: Scorecard
     asked: Asked
@@ -63,7 +62,7 @@ class Frame:
     wish: Wish
     idle: Callable[[], float] = lambda: 0.0
     joules: Callable[[], float | None] = lambda: None
-    bandwidth: Callable[[], float] | None = None
+    bandwidth: Callable[[], float | None] = lambda: None
     progress: Progress = field(default_factory=Progress)
     raw: Raw = field(default_factory=Raw)
 
@@ -86,8 +85,7 @@ class ScorecardRun:
                 await self._one(step)
             self._before += step.weight * PARTS
         if validity_after.above_the_limit(self._frame.card):
-            await self._read_memory()  # it may have been busy the first time
-            await self._keep()
+            await self._doubt_the_limit()
 
     async def _one(self, step: Step) -> None:
         frame, self._step = self._frame, step
@@ -105,12 +103,20 @@ class ScorecardRun:
         await self._keep()
         self._tell(1.0)
 
-    async def _read_memory(self) -> None:
-        """The best of all times counts. Without it nothing is known of the limit, and nothing else is missing."""
-        progress, measure = self._frame.progress, self._frame.bandwidth
-        if measure is not None:
-            with contextlib.suppress(OSError, MemoryError, AttributeError):
-                progress.bandwidth = max(progress.bandwidth or 0.0, await asyncio.to_thread(measure))
+    async def _read_memory(self) -> bool:
+        """Whether it could be measured. The best of all times counts."""
+        progress, told = self._frame.progress, await asyncio.to_thread(self._frame.bandwidth)
+        if told is not None:
+            progress.bandwidth = max(progress.bandwidth or 0.0, told)
+        return told is not None
+
+    async def _doubt_the_limit(self) -> None:
+        """Before a speed is called wrong the limit is measured again; where that cannot be, nothing is said of it."""
+        progress = self._frame.progress
+        progress.bandwidth_sure = await self._read_memory()
+        if not progress.bandwidth_sure:
+            progress.bandwidth = None
+        await self._keep()
 
     # -- steps ----------------------------------------------------------------------------------------------------
 

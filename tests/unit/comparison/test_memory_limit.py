@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from app.comparison import machine
 from app.comparison.plan import QUICK, Asked, steps_of
 from app.comparison.progress import Progress
 from app.comparison.scorecard import Frame, ScorecardRun
@@ -15,7 +16,7 @@ from tests.unit.comparison import cards
 pytestmark = pytest.mark.anyio
 
 
-def frame_of(limit: float | None, speeds: list[float] | None) -> Frame:
+def frame_of(limit: float | None, speeds: list[float | None]) -> Frame:
     """All steps are done: what is left is the limit."""
     card = cards.card()
     card = replace(card, variants=tuple(replace(one, decode_limit=limit) for one in card.variants))
@@ -26,7 +27,7 @@ def frame_of(limit: float | None, speeds: list[float] | None) -> Frame:
     return Frame(
         card=card, asked=asked, subjects=subjects, reference=0, questions=nothing, bench=nothing, store=nothing,
         clock=nothing, server=("0.33.0", ""), publish=nothing, wish=nothing,
-        bandwidth=None if speeds is None else lambda: speeds.pop(0), progress=Progress(done=done),
+        bandwidth=lambda: speeds.pop(0), progress=Progress(done=done),
     )  # fmt: skip
 
 
@@ -54,14 +55,19 @@ async def test_before_a_speed_is_called_wrong_it_is_measured_again_and_the_bette
     assert await run(frame_of(0.1, [10e9, again]), monkeypatch) == [best]
 
 
+async def test_on_a_busy_machine_nothing_is_said_of_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = frame_of(0.1, [10e9, None])
+    assert await run(frame, monkeypatch) == [None] and not frame.progress.bandwidth_sure
+
+
 async def test_of_another_machine_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    frame = frame_of(None, None)
+    frame = frame_of(None, [None])
     assert await run(frame, monkeypatch) == [] and frame.progress.bandwidth is None
 
 
-async def test_memory_that_cannot_be_had_costs_only_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none() -> float:
-        raise MemoryError
-
-    frame = replace(frame_of(None, []), bandwidth=none)
-    assert await run(frame, monkeypatch) == [] and frame.progress.bandwidth is None
+def test_a_busy_machine_s_memory_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "read_bandwidth", lambda: 10e9)
+    monkeypatch.setattr(machine, "busy_share", lambda: 0.5)
+    assert machine.memory_bandwidth() is None
+    monkeypatch.setattr(machine, "busy_share", lambda: 0.05)
+    assert machine.memory_bandwidth() == 10e9
