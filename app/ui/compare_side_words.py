@@ -118,13 +118,18 @@ def doing(phase: PanePhase, variant: str) -> str:
     return vm.waiting(phase.name, variant, phase.position, eta)
 
 
+def compared(others: int) -> str:
+    """What is said of the pane that so many others are compared with."""
+    return "the other is compared with it" if others == 1 else "the others are compared with it"
+
+
 def ended(answer: PaneAnswer) -> str:
     """How an answer ended that is not simply complete."""
     if answer.state is MessageState.COMPLETE:
-        return "cut at the token limit" if answer.answer.done_reason == "length" else ""
+        return "Cut at the token limit." if answer.answer.done_reason == "length" else ""
     return {
-        MessageState.STOPPED: "stopped",
-        MessageState.INTERRUPTED: "interrupted: Loupe was stopped meanwhile",
+        MessageState.STOPPED: "Stopped.",
+        MessageState.INTERRUPTED: "Interrupted: Loupe was stopped meanwhile.",
     }.get(answer.state, "")
 
 
@@ -233,11 +238,11 @@ def where(round_: Round, question: int, answer: PaneAnswer) -> str:
 
 def cached(answer: PaneAnswer) -> str:
     if answer.joined:
-        return "shared with another pane"
+        return "Shared with another pane."
     if not answer.answer.cached:
         return ""
     age = answer.answer.cached_age
-    return "from the cache" + (f", {vm.ago(age)}" if age is not None else "")
+    return "From the cache" + (f", {vm.ago(age)}." if age is not None else ".")
 
 
 def differs(difference: Difference, reference: str) -> str:

@@ -105,10 +105,9 @@ def rank_words(rank: Rank) -> str:
 
 
 def separable(result: Result) -> str:
-    """Whether the ranking's order means anything yet."""
-    if any(one.high < other.low for one in result.ranks for other in result.ranks):
-        return ""
-    return "Not separable yet: all intervals overlap."
+    """What the ranking's figures are, and whether its order means anything yet."""
+    apart = any(one.high < other.low for one in result.ranks for other in result.ranks)
+    return "Elo points, with 95 % intervals" + ("." if apart else ". Not separable yet: all intervals overlap.")
 
 
 def needed(result: Result) -> str:

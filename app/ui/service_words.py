@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from app.core.hosts import HostState, HostStatus
 from app.services.cache_views import AgeBand, CacheEntry, CacheStats
@@ -48,12 +49,16 @@ def cache_off(stats: CacheStats) -> tuple[str, str] | None:
     )
 
 
-def band_label(band: AgeBand) -> str:
-    """Up to 1 hour; older."""
-    if band.upto is None:
-        return "older"
-    seconds, unit = next((each for each in _UNITS if band.upto >= each[0]), (1.0, "second"))
-    return f"up to {vm.count(round(band.upto / seconds), unit)}"
+def band_labels(bands: Sequence[AgeBand]) -> tuple[str, ...]:
+    """Up to 1 minute, 1 minute to 1 hour, …, over 30 days: each band begins where the one before it ends."""
+    ends = [_age(band.upto) for band in bands if band.upto is not None]
+    between = [f"{low} to {high}" for low, high in pairwise(ends)]
+    return tuple([*(f"up to {end}" for end in ends[:1]), *between, *(f"over {end}" for end in ends[-1:])][: len(bands)])
+
+
+def _age(upto: float) -> str:
+    seconds, unit = next((each for each in _UNITS if upto >= each[0]), (1.0, "second"))
+    return vm.count(round(upto / seconds), unit)
 
 
 def band_shares(bands: Sequence[AgeBand]) -> tuple[float, ...]:

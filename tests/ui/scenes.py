@@ -322,7 +322,7 @@ def ticket(number: int, **changes: Any) -> WaitingRow:
         "id": f"t{number}", "flow": "page 3f2a" if number % 3 else "local@127.0.0.1", "principal": "local",
         "model": variants[number % 3], "priority": Priority.BATCH if batch else Priority.INTERACTIVE,
         "position": number, "waited": 3.0 + number, "eta": Eta(2.0 * number, 1.4 * number, 3.1 * number),
-        "why": "1 in 10 turns is for batch work" if batch else "all slots of the hosts that have it are taken",
+        "why": ("it is next", "one other goes first", f"{number - 1} others go first")[min(number, 3) - 1],
     }  # fmt: skip
     return WaitingRow(**{**told, **changes})
 
@@ -388,11 +388,10 @@ async def _hit(services: FakeServices) -> None:
 
 
 def service_full(services: FakeServices) -> str:
-    """Sixty wait."""
+    """Sixty wait, and dispatch is paused."""
     service(services)
-    services.queue.view = replace(
-        services.queue.view, waiting=tuple(ticket(number) for number in range(1, 61)), paused=True
-    )
+    waiting = tuple(ticket(number, eta=None, why="dispatch is paused") for number in range(1, 61))
+    services.queue.view = replace(services.queue.view, waiting=waiting, paused=True)
     return "/service"
 
 

@@ -98,7 +98,7 @@ ENVIRONMENT = Environment(
 ADVICE = Recommendation(
     f"{STEM}q6_K",
     "Run Q6_K: very close to F16 (KLD 0.013 ± 0.003, the same next word in 95.7 % of 1,176), 50.1 ± 1.0 tok/s, "
-    "203 MiB of 5.03 GiB with 4,096 tokens of context. Nothing binds but quality.",
+    "203 MiB of 3.03 GiB with 4,096 tokens of context. Nothing binds but quality.",
     "quality",
     Tier.VERY_CLOSE,
     f"{STEM}q8_0",

@@ -100,6 +100,10 @@ def settings_backups_empty(services: FakeServices) -> str:
     return "/settings?view=Backups"
 
 
+def settings_check(services: FakeServices) -> str:
+    return "/settings?view=Check"
+
+
 def settings_member(services: FakeServices) -> str:
     """Somebody who may not change what is shared."""
     address = settings_hosts(services)
@@ -111,6 +115,7 @@ SETTINGS_SCENES: dict[str, Callable[[FakeServices], str]] = {
     scene.__name__: scene
     for scene in (
         settings, settings_set, settings_broken, settings_keys, settings_keys_empty, settings_aliases,
-        settings_aliases_empty, settings_hosts, settings_backups, settings_backups_empty, settings_member,
+        settings_aliases_empty, settings_hosts, settings_backups, settings_backups_empty, settings_check,
+        settings_member,
     )
 }  # fmt: skip

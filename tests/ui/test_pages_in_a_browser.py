@@ -153,6 +153,15 @@ def test_the_live_part_rests_unseen_says_that_it_lost_the_line_and_is_used_by_ke
     expect(row).to_have_class("lp-t lp-going", timeout=SECONDS)
 
 
+def test_a_row_of_the_service_screen_opens_the_page_of_its_request(page: Page, serve: Serve) -> None:
+    page.goto(serve("service"))
+    row = page.locator(".lp-recent > li").first
+    request = row.get_attribute("data-key", timeout=SECONDS)
+    row.locator(".lp-outcome").click()  # not the name, which is the link: the row is as good
+    expect(page.get_by_role("button", name="All requests")).to_be_visible(timeout=SECONDS)
+    assert page.url.endswith(f"/dashboard?view=Requests&request={request}")
+
+
 def test_pictures_are_drawn_from_our_own_host_without_evaluating_strings(page: Page, serve: Serve) -> None:
     address = serve("card")
     asked: list[str] = []

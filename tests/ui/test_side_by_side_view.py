@@ -142,7 +142,7 @@ def test_what_is_not_known_says_why(services: FakeServices, open_screen: Open) -
     page = opened(open_screen, scenes.side_trouble(services))
     told = text_of(page)
     for sentence in (
-        "from the cache, 3 min ago", "Not comparable for speed", "The answer broke off", "stopped",
+        "From the cache, 3 min ago.", "Not comparable for speed", "The answer broke off", "Stopped.",
     ):  # fmt: skip
         assert sentence in told
     assert "no energy counter" in html_of(page) and "came out of the cache" in html_of(page)
@@ -215,7 +215,7 @@ def test_a_page_that_comes_in_the_middle_sees_what_is_there_and_stop_stops_it(
     assert view.running and [phase.name for phase in view.phases][2:] == ["decode", "loading", "turn"]
     services.run(services.side_by_side.stop(round_id))
     told = text_of(opened(open_screen, address))
-    assert scenes.TEXTS["F16"] in told and scenes.TEXTS["Q4_K_M"][:50] in told and "stopped" in told
+    assert scenes.TEXTS["F16"] in told and scenes.TEXTS["Q4_K_M"][:50] in told and "Stopped." in told
 
 
 def test_earlier_rounds_are_listed_opened_and_deleted(services: FakeServices, open_screen: Open) -> None:

@@ -45,9 +45,9 @@ def _ages(bands: tuple[AgeBand, ...]) -> str:
     if not any(band.entries for band in bands):
         return ""
     rows = "".join(
-        f'<tr><th scope="row">{escape(words.band_label(band))}</th><td class="lp-num">{vm.grouped(band.entries)}</td>'
+        f'<tr><th scope="row">{escape(label)}</th><td class="lp-num">{vm.grouped(band.entries)}</td>'
         f'<td class="lp-track">{_bar(share)}</td></tr>'
-        for band, share in zip(bands, words.band_shares(bands), strict=True)
+        for band, label, share in zip(bands, words.band_labels(bands), words.band_shares(bands), strict=True)
     )
     return f'<table class="lp-ages"><caption>Age of the entries</caption>{rows}</table>'
 

@@ -18,9 +18,10 @@ from app.ui.markdown_blocks import finished, merged
 _TAGS = {"same": "span", "only here": "ins", "only there": "del"}
 
 
-def draw_head(pane: Pane, name: str, choice: Choice | None, *, reference: bool) -> None:
+def draw_head(pane: Pane, name: str, choice: Choice | None, *, others: int) -> None:
+    """`others`: how many panes are compared with this one."""
     marks = [words.own_options(pane)] if pane.options else []
-    marks += ["the others are compared with it"] if reference else []
+    marks += [words.compared(others)] if others else []
     told = f"<small>{escape(' · '.join(marks))}</small>" if marks else ""
     st.html(
         f'<div class="lp-pane-head"><i style="background:{words.colour(choice)}" aria-hidden="true"></i>'

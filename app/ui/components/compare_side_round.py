@@ -86,7 +86,8 @@ def _pane(view: RoundView, known: dict[str, Choice], cell: Cell, *, differences:
     question, index = cell
     round_, pane = view.round, view.round.panes[index]
     name = words.short(pane, round_.panes)
-    draw_head(pane, name, known.get(pane.model), reference=index == round_.reference)
+    others = len(round_.panes) - 1 if index == round_.reference else 0
+    draw_head(pane, name, known.get(pane.model), others=others)
     answer = pane.answers[question] if question < len(pane.answers) else None
     unfinished = answer is None or answer.state is MessageState.STREAMING
     if unfinished and view.running and not view.measuring:

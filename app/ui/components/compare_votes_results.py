@@ -69,8 +69,7 @@ def _ranks(result: Result, label: Label) -> str:
     low, high = words.scale(result.ranks)
     rows = "".join(_rank(rank, label(rank.name), low, high) for rank in result.ranks)
     told, note = escape(words.ELO, quote=True), words.separable(result)
-    caption = f"<caption>{escape(note)}</caption>" if note else ""
-    return f'<table class="lp-ranks" title="{told}">{caption}{rows}</table>'
+    return f'<table class="lp-ranks" title="{told}"><caption>{escape(note)}</caption>{rows}</table>'
 
 
 def _rank(rank: Rank, name: str, low: float, high: float) -> str:

@@ -21,8 +21,9 @@ def _row(head: Sequence[str], row: Sequence[str], *, strong: bool) -> str:
     marks = ["" for _ in row[1:]]
     if strong:
         marks[-1] = ' class="lp-shown"'
+    named = f' data-name="{escape(head[0], quote=True)}"' if row[0].isdigit() else ""  # a number alone names nothing
     cells = [
         f'<td role="cell" data-name="{escape(name, quote=True)}"{mark}>{escape(cell)}</td>'
         for name, cell, mark in zip(head[1:], row[1:], marks, strict=True)
     ]
-    return f'<tr role="row"><th role="rowheader" scope="row">{escape(row[0])}</th>{"".join(cells)}</tr>'
+    return f'<tr role="row"><th role="rowheader" scope="row"{named}>{escape(row[0])}</th>{"".join(cells)}</tr>'

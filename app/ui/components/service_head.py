@@ -1,4 +1,4 @@
-"""The line above the Service screen: which part of it is shown, and the way to add a host."""
+"""The line above the Service screen: which part of it is shown, and beside the hosts the way to add one."""
 
 from __future__ import annotations
 
@@ -16,5 +16,7 @@ def show(parts: Sequence[str]) -> str:
             "Part", parts, default=parts[0], required=True, key="view", label_visibility="collapsed",
             bind="query-params",
         )  # fmt: skip
-        add_host.show()
-    return chosen or parts[0]
+        shown = chosen or parts[0]
+        if shown == parts[0]:
+            add_host.show()
+    return shown

@@ -83,15 +83,22 @@ function show(element, on) {
 }
 
 function model(parent) { // a long name gives way in front: what tells variants apart stands at its end
-  const box = make("span", "lp-m", parent)
+  const box = make("a", "lp-m", parent)
+  parent.addEventListener("click", (event) => { // the whole row opens it; its text can be selected, its buttons act
+    if (box.href && !event.target.closest("a, button") && String(getSelection()) === "") box.click()
+  })
   return { box, head: make("span", "lp-m-head", box), tail: make("span", "lp-m-tail", box) }
 }
 
-function sayModel(part, name) {
+function sayModel(part, name, request = "") { // a link to the page of that request, where there is one
   const at = Math.max(name.lastIndexOf(":"), name.lastIndexOf("-")) + 1
   say(part.head, name.slice(0, at))
   say(part.tail, name.slice(at))
-  if (part.box.title !== name) part.box.title = name
+  const link = request && `dashboard?view=Requests&request=${encodeURIComponent(request)}`
+  if (link === (part.box.getAttribute("href") ?? "") && part.box.title === name) return
+  part.box.title = name
+  if (link) part.box.setAttribute("href", link)
+  else part.box.removeAttribute("href")
 }
 
 function button(parent, label, act) {
@@ -272,7 +279,7 @@ class Live {
     show(this.at("no-recent"), recent.length === 0)
     this.recent.update(recent, (one) => one.id, (row, one) => {
       row.item = one
-      sayModel(row.model, one.model)
+      sayModel(row.model, one.model, one.id)
       const [words, kind] = OUTCOMES[one.cache] ?? [one.cache, ""]
       const failed = one.status !== "ok"
       const told = failed ? (one.status === "cancelled" ? "cancelled" : "failed") : words
@@ -302,7 +309,7 @@ class Live {
     this.waiting.update(queue.waiting, (one) => one.id, (row, one) => {
       row.item = one
       say(row.position, String(one.position))
-      sayModel(row.model, one.model)
+      sayModel(row.model, one.model, one.id)
       say(row.kind, one.priority, one.flow)
       say(row.eta, range(one.eta), one.eta ? "when its turn comes, from what was measured here"
         : "nothing has been measured yet from which it could be told")
@@ -403,7 +410,7 @@ class Live {
     part.slots.update(placed, (_, index) => String(index), (row, one) => {
       row.item = one
       row.element.classList.toggle("lp-free", !one)
-      sayModel(row.model, one ? one.model : "free")
+      sayModel(row.model, one ? one.model : "free", one?.id)
       const tokens = one?.tokens ? `, ${number(one.tokens)} tokens` : ""
       say(row.phase, one ? (PHASES[one.phase] ?? one.phase) + tokens : "", one ? `${one.priority}, ${one.flow}` : "")
       show(row.cancel, Boolean(one))
