@@ -15,12 +15,13 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 
-from app.core.errors import Cancelled, HostRefused, LoupeError
+from app.core.errors import HostRefused, LoupeError
 from app.core.generation import CacheMode, Chunk, GenerationRequest, Priority, Usage
 from app.core.hosts import RawAnswer
 from app.core.ports import SystemClock
 from app.core.trace_context import HOST_HEADERS
 from app.services.alias_route import AliasRoute
+from app.services.attempt import Attempt
 from app.services.cached_answer import Origin, question_of
 from app.services.host_lease import Lease
 from app.services.host_pool import HostPool, ResolvedModel
@@ -158,7 +159,11 @@ class ChatService:
         trace = caller.trace
         trace.enter("cache")
         with trace.span("cache") as found:
-            model, trace.cache = await self._decide(request, caller)
+            reason, model = _past_the_cache(request, caller), None
+            if reason and self._pool.lists(request.model):
+                trace.cache = CacheDecision("bypass", reason)
+            else:
+                model, trace.cache = await self._decide(request, caller, reason)
             way = self._admitted(request, caller, trace) if model is None else self._cached(request, caller, model)
             found["outcome"] = trace.cache.outcome
         return way
@@ -188,17 +193,10 @@ class ChatService:
         if waiting is not None and caller.priority is Priority.INTERACTIVE:
             self._queue.move(work.trace.id, Priority.INTERACTIVE)
 
-    async def _decide(self, request: GenerationRequest, caller: Caller) -> tuple[ResolvedModel | None, CacheDecision]:
+    async def _decide(
+        self, request: GenerationRequest, caller: Caller, reason: str
+    ) -> tuple[ResolvedModel | None, CacheDecision]:
         """Whether the cache has a part in this, and the identity that its key needs. None: straight to the queue."""
-        reason = ""
-        if request.is_load_or_unload:
-            reason = "loads or unloads a model"
-        elif caller.cache_mode is CacheMode.BYPASS:
-            reason = "asked for"
-        elif not (request.deterministic or caller.cache_sampled):
-            reason = "not deterministic"
-        if reason and self._pool.lists(request.model):
-            return None, CacheDecision("bypass", reason)
         try:
             async with asyncio.timeout(IDENTITY_SECONDS):
                 model = await self._pool.resolve(request.model, fresh=not reason)
@@ -227,8 +225,8 @@ class ChatService:
         trace.digest, trace.context, trace.root = model.digest, caller.trace.context, caller.trace.id
         return self._shared.start(key, trace, produce, keep)
 
-    # Layers 2 and 3: queue and failover. One method, because each generator between a host and its reader costs every
-    # request some microseconds, and every piece of an answer a part of one
+    # Layers 2 to 4: queue, failover and attempt. One method, because each generator between a host and its reader costs
+    # every request some microseconds, and every piece of an answer a part of one
 
     async def _admitted(self, request: GenerationRequest, caller: Caller, trace: Trace) -> AsyncGenerator[Chunk, None]:
         if _unloads(request):  # frees memory: it needs no slot and must not wait for one
@@ -244,12 +242,17 @@ class ChatService:
             forwarded = False
             for attempt in count(1):
                 try:
-                    async with aclosing(self._one_attempt(request, ticket, lease, trace, attempt)) as chunks:
-                        async for chunk in chunks:
-                            if chunk.done or chunk.whole:
-                                ticket.finish(chunk.usage)  # the host has finished, however slowly it is read
-                            forwarded = True
-                            yield chunk
+                    with Attempt(trace, lease, attempt, partial(self._attempted, ticket)) as sent:
+                        async with aclosing(lease.backend.stream(request)) as chunks:
+                            piece = await lease.first(ticket.piece(chunks))
+                            sent.began(piece)
+                            while piece is not None:
+                                if piece.done or piece.whole:  # the host has finished, however slowly it is read
+                                    sent.ended(piece.usage)
+                                    ticket.finish(piece.usage)
+                                forwarded = True
+                                yield piece
+                                piece = await ticket.piece(chunks)
                     break
                 except (GeneratorExit, asyncio.CancelledError):
                     lease.abandoned()
@@ -306,39 +309,20 @@ class ChatService:
             self._say_queued(trace, ticket)
             return await ticket.elsewhere(lease.address.name)
 
-    # Layer 4: attempt
+    def _attempted(self, ticket: Ticket, host: str, outcome: str, usage: Usage | None) -> None:
+        """An attempt at a host is over."""
+        self._telemetry.metrics.upstream.inc(host, outcome)
+        if self._usage is not None:
+            self._usage.charge(ticket.ask.principal, _cost(usage, ticket, outcome))
 
-    async def _one_attempt(
-        self, request: GenerationRequest, ticket: Ticket, lease: Lease, trace: Trace, attempt: int
-    ) -> AsyncGenerator[Chunk, None]:
-        trace.host = host = lease.address.name
-        trace.enter("prefill" if lease.warm else "loading")
-        HOST_HEADERS.set(trace.passed_on(attempt))
-        began, first, usage = trace.elapsed, None, None
-        outcome = "failed"
-        try:
-            async with aclosing(lease.backend.stream(request)) as chunks:
-                chunk = await lease.first(ticket.piece(chunks))
-                first = trace.elapsed
-                trace.enter("decode")
-                if chunk is not None:
-                    lease.answers()
-                while chunk is not None:
-                    if chunk.done or chunk.whole:
-                        outcome, usage = "ok", chunk.usage
-                        lease.succeeded()
-                    yield chunk
-                    chunk = await ticket.piece(chunks)
-        except (GeneratorExit, asyncio.CancelledError, Cancelled):
-            outcome = "ok" if outcome == "ok" else "cancelled"
-            raise
-        finally:
-            self._telemetry.metrics.upstream.inc(host, outcome)
-            if self._usage is not None:
-                self._usage.charge(ticket.ask.principal, _cost(usage, ticket, outcome))
-            trace.add_span("host", began, trace.elapsed, host=host, attempt=attempt, outcome=outcome)
-            if usage is not None and first is not None:
-                trace.add_host_spans(usage, began, first)
+
+def _past_the_cache(request: GenerationRequest, caller: Caller) -> str:
+    """Why the cache has no part in this, whatever model answers; "" where it may have one."""
+    if request.is_load_or_unload:
+        return "loads or unloads a model"
+    if caller.cache_mode is CacheMode.BYPASS:
+        return "asked for"
+    return "" if request.deterministic or caller.cache_sampled else "not deterministic"
 
 
 def _asks(caller: Caller, trace: Trace, model: str, request: GenerationRequest | None = None) -> Ask:

@@ -157,7 +157,9 @@ class HostPool(HostSet):
     def choose(
         self, model: str, exclude: str = "", among: Collection[str] | None = None, prefix: int = 0
     ) -> WatchedHost | None:
-        having = [host for host in self._having(model) if host.name != exclude]
+        having = self._having(model)
+        if exclude:
+            having = [host for host in having if host.name != exclude]
         if not having:
             if not exclude:
                 self._explain(model)
@@ -263,11 +265,14 @@ class HostPool(HostSet):
         """The hosts that can be used and run the model themselves."""
         if names_cloud(model) and not self._remote:
             return []
-        return [
-            host
-            for host in self._hosts
-            if host.usable and host.has(model) and (self._remote or not _elsewhere(host, model))
-        ]
+        name, having = canonical(model), []
+        for host in self._hosts:
+            if host.usable:
+                info = host.models.get(name) if host.models is not None else None
+                listed = info is not None and (self._remote or not info.remote_host)
+                if listed or host.models is None:  # one that has not told its list may have it
+                    having.append(host)
+        return having
 
     def _explain(self, model: str) -> None:
         """No host that can be used has the model: return where waiting may help, else raise why it does not."""

@@ -87,7 +87,7 @@ MODELS = 50
 
 
 class ByModel(Collector):
-    """What each model did: requests, tokens and seconds of decoding, of uncached answers."""
+    """What each model did: requests, tokens and seconds of decoding, of uncached answers; and the tokens of all."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._rows: dict[str, list[float]] = {}
@@ -108,12 +108,16 @@ class ByModel(Collector):
         requests = CounterMetricFamily("loupe_model_requests", "Uncached answers of a model.", labels=["model"])
         tokens = CounterMetricFamily("loupe_model_tokens", "Tokens of a model's answers.", labels=["model", "kind"])
         seconds = CounterMetricFamily("loupe_model_decode_seconds", "Time a model decoded.", labels=["model"])
+        of_all = CounterMetricFamily("loupe_tokens", "Tokens of uncached answers.", labels=["kind"])
         for model, (count, prompt, output, decode) in self._rows.items():
             requests.add_metric([model], count)
             tokens.add_metric([model, "prompt"], prompt)
             tokens.add_metric([model, "output"], output)
             seconds.add_metric([model], decode)
-        yield from (requests, tokens, seconds)
+        for kind, column in ("prompt", 1), ("output", 2):
+            if self._rows:
+                of_all.add_metric([kind], sum(row[column] for row in self._rows.values()))
+        yield from (requests, tokens, seconds, of_all)
 
 
 class Readings(Collector):
@@ -137,7 +141,6 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.requests = self.counter("requests", "Finished requests.", "endpoint", "status", "cache")
-        self.tokens = self.counter("tokens", "Tokens of uncached answers.", "kind")
         self.seconds = self.histogram("request_seconds", "Whole requests, uncached.", "endpoint")
         self.first_token = self.histogram("time_to_first_token_seconds", "Arrival to first text.", "endpoint")
         self.per_token = self.histogram(

@@ -144,7 +144,8 @@ class OpenSpan:
         return self._attributes
 
     def __exit__(self, *_: object) -> None:
-        self._trace.add_span(self._name, self._began, self._trace.elapsed, **self._attributes)
+        trace, began = self._trace, self._began
+        trace._spans.append(Span(self._name, began, max(began, trace.elapsed), self._attributes))
 
 
 class Writing:
@@ -261,11 +262,13 @@ class Trace:
         what remains between them is the host's own waiting and the network.
         """
         load, prefill, decode = usage.load_ns / 1e9, usage.prefill_ns / 1e9, usage.decode_ns / 1e9
-        loaded = min(began + load, first)
-        self.add_span("load", began, loaded, seconds=load)
-        self.add_span("prefill", max(loaded, first - prefill), first, seconds=prefill, tokens=usage.prompt_tokens)
-        self.add_span("first token", began, first)
-        self.add_span("decode", first, min(first + decode, self.elapsed), seconds=decode, tokens=usage.output_tokens)
+        loaded, last = min(began + load, first), max(first, min(first + decode, self.elapsed))
+        self._spans += (
+            Span("load", began, loaded, {"seconds": load}),
+            Span("prefill", max(loaded, first - prefill), first, {"seconds": prefill, "tokens": usage.prompt_tokens}),
+            Span("first token", began, first),
+            Span("decode", first, last, {"seconds": decode, "tokens": usage.output_tokens}),
+        )
 
     def share(self, other: Trace) -> None:
         """This request waits for the work recorded in `other` (a generation that several callers share)."""

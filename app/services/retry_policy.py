@@ -78,8 +78,10 @@ class RetryBudget:
         self._saved, self._counted_at = float(FLOOR_SAVED), clock.monotonic()
 
     def count_request(self) -> None:
-        self._requests.append(self._clock.monotonic())
-        self._forget()
+        now, requests = self._clock.monotonic(), self._requests
+        requests.append(now)
+        while requests[0] < now - WINDOW_SECONDS:
+            requests.popleft()
 
     def spend(self) -> bool:
         """Take one retry out of the budget; False if there is none."""

@@ -184,8 +184,6 @@ class Telemetry:
         if not record.measured or record.usage is None:
             return
         metrics.seconds.observe(record.endpoint, record.seconds)
-        metrics.tokens.inc("prompt", by=record.usage.prompt_tokens)
-        metrics.tokens.inc("output", by=record.usage.output_tokens)
         if record.ttft is not None:
             metrics.first_token.observe(record.endpoint, record.ttft)
             if record.usage.output_tokens > 1:

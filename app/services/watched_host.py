@@ -109,7 +109,7 @@ class WatchedHost:
 
     @property
     def usable(self) -> bool:
-        return self.up and not self.draining
+        return self._state is HostState.HEALTHY and not self.draining
 
     @property
     def limited(self) -> bool:

@@ -10,7 +10,6 @@ what is held goes when nothing else can.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -43,7 +42,7 @@ class Schedule:
     lines: Lines = field(default_factory=Lines)
     flows: Shares[Lane] = field(default_factory=Shares)
     classes: Shares[Priority] = field(default_factory=lambda: Shares(WEIGHTS))
-    holding: Counter[Lane] = field(default_factory=Counter)
+    holding: dict[Lane, int] = field(default_factory=dict)
     """How many slots each flow holds."""
     turns: dict[Lane, float] = field(default_factory=dict)
     """When each flow that wants more was last given a slot."""
@@ -54,7 +53,7 @@ class Schedule:
     def clone(self) -> Schedule:
         return Schedule(
             self.pace, self.residency.clone(), self.lines.clone(), self.flows.clone(), self.classes.clone(),
-            Counter(self.holding), dict(self.turns), self.seconds, self.returns,
+            dict(self.holding), dict(self.turns), self.seconds, self.returns,
         )  # fmt: skip
 
     # Who comes and goes
@@ -67,7 +66,7 @@ class Schedule:
 
     def _arrive(self, ticket: Ticket) -> None:
         lane = ticket.lane
-        if not (self.lines.waits(lane) or self.holding[lane]):
+        if lane not in self.holding and not self.lines.waits(lane):
             self.flows.arrive(lane)
         if not self._wants(ticket.priority):
             self.classes.arrive(ticket.priority)
@@ -78,8 +77,7 @@ class Schedule:
         self._arrive(ticket)
         self.flows.advance((lane,))
         self.classes.advance({ticket.priority, *[kind for kind, _ in self.holding]})
-        self.holding[lane] += 1
-        self.turns[lane] = now
+        self._hold(lane, now)
 
     def take(self, ticket: Ticket, now: float) -> None:
         """It is given a slot."""
@@ -90,19 +88,23 @@ class Schedule:
     def occupy(self, ticket: Ticket, now: float) -> None:
         """From its line into a slot, its flow's place in turn being last now."""
         self.lines.remove(ticket)
-        self.holding[ticket.lane] += 1
-        self.turns[ticket.lane] = now
+        self._hold(ticket.lane, now)
+
+    def _hold(self, lane: Lane, now: float) -> None:
+        self.holding[lane] = self.holding.get(lane, 0) + 1
+        self.turns[lane] = now
 
     def give_back(self, lane: Lane) -> None:
         """A slot of this flow is free again."""
-        self.holding[lane] -= 1
-        if self.holding[lane] <= 0:
-            del self.holding[lane]
+        held = self.holding.pop(lane, 0) - 1
+        if held > 0:
+            self.holding[lane] = held
+        else:
             self.rest(lane)
 
     def rest(self, lane: Lane) -> None:
         """Where a flow neither waits nor holds a slot, nothing but its debt is remembered."""
-        if not (self.lines.waits(lane) or self.holding[lane]):
+        if lane not in self.holding and not self.lines.waits(lane):
             self.flows.forget(lane)
             self.turns.pop(lane, None)
 
@@ -134,7 +136,7 @@ class Schedule:
         near, equal = least + QUANTUM, least + cost(*self.pace.usual)
         rows = []
         for flow, counter in counters.items():
-            holds, turn = self.holding[kind, flow] > 0, self.turns.get((kind, flow), 0.0)
+            holds, turn = (kind, flow) in self.holding, self.turns.get((kind, flow), 0.0)
             for ticket in self.lines.heads(kind, flow):
                 key = (ticket.model, ticket.ask.host, now - ticket.entered > self.residency.rule.overdue)
                 if key not in fits:

@@ -30,7 +30,8 @@ class Shares(Generic[Key]):
 
     def arrive(self, key: Key) -> None:
         """It wants work again, or for the first time."""
-        self._counters[key] = max(self._counters.get(key, self.floor), self.floor)
+        if self._counters.setdefault(key, self.floor) < self.floor:
+            self._counters[key] = self.floor
 
     def knows(self, key: Key) -> bool:
         """Whether it has had something that is not forgotten."""
@@ -41,11 +42,11 @@ class Shares(Generic[Key]):
 
     def after(self, key: Key, cost: float) -> float:
         """What its counter would be after so much work."""
-        return self.of(key) + cost / self._weights.get(key, 1.0)
+        return self._counters.get(key, self.floor) + cost / self._weights.get(key, 1.0)
 
     def charge(self, key: Key, cost: float) -> None:
         """It has had `cost` more (less, where an estimate was too high)."""
-        self._counters[key] = self.after(key, cost)
+        self._counters[key] = self._counters.get(key, self.floor) + cost / self._weights.get(key, 1.0)
 
     def advance(self, wanting: Iterable[Key]) -> None:
         """Work is given away now, and these want some."""
@@ -53,7 +54,7 @@ class Shares(Generic[Key]):
 
     def forget(self, key: Key) -> None:
         """It wants nothing more. A counter above the floor is a debt and is remembered, within bounds."""
-        if self.of(key) <= self.floor:
+        if self._counters.get(key, self.floor) <= self.floor:
             self._counters.pop(key, None)
         elif len(self._counters) > REMEMBERED:
             paid = [old for old, counter in self._counters.items() if counter <= self.floor]

@@ -63,13 +63,15 @@ def measures(request: GenerationRequest) -> tuple[int, int | None]:
     """(characters to be read, longest answer in tokens or None) of a generation, pictures included."""
     body, chars = request.body, 0
     for name in ("system", "prompt", "suffix"):
-        part = body.get(name)
-        chars += len(part) if isinstance(part, str) else 0
+        if isinstance(part := body.get(name), str):
+            chars += len(part)
     messages = body.get("messages")
     for message in messages if isinstance(messages, list) else ():
         if isinstance(message, dict):
-            content = message.get("content")
-            chars += (len(content) if isinstance(content, str) else 0) + _pictures(message)
+            if isinstance(content := message.get("content"), str):
+                chars += len(content)
+            if "images" in message:
+                chars += _pictures(message)
     most = request.options.get("num_predict")
     told = isinstance(most, int | float) and not isinstance(most, bool) and most > 0
     return chars + _pictures(body), int(most) if told and isinstance(most, int | float) else None
@@ -78,10 +80,12 @@ def measures(request: GenerationRequest) -> tuple[int, int | None]:
 def beginning(request: GenerationRequest) -> int:
     """A number for what a conversation begins with: its system prompt and its first question. 0 for none."""
     messages = request.body.get("messages")
-    first = [part for part in messages if isinstance(part, dict)][:2] if isinstance(messages, list) else []
-    told = [request.body.get("system"), *(message.get("content") for message in first)]
-    parts = tuple(part for part in told if isinstance(part, str))
-    return hash(parts) if parts else 0
+    told = [request.body.get("system")]
+    for message in messages[:2] if isinstance(messages, list) else ():
+        if isinstance(message, dict):
+            told.append(message.get("content"))
+    parts = [part for part in told if isinstance(part, str)]
+    return hash(tuple(parts)) if parts else 0
 
 
 def _pictures(told: Mapping[str, Json]) -> int:
@@ -135,7 +139,7 @@ class Ticket:
         self.tokens = 0
         """Pieces of the answer so far."""
         self.charged = self.charged_seconds = 0.0
-        self._ended = False
+        self._ended = self._gone = False
         self._reading = Interruption()
 
     @property
@@ -177,16 +181,20 @@ class Ticket:
 
     def finish(self, usage: Usage | None = None) -> None:
         """The host has done its work: give the slot back and let the queue learn from it."""
+        self._gone = True
         self._queue.leave(self, usage, finished=True)
 
     def cancel(self) -> None:
         """Leave the queue, or give the slot back. Calling it again, or after `finish`, does nothing."""
-        self._queue.leave(self, None, finished=False)
+        if not self._gone:
+            self._gone = True
+            self._queue.leave(self, None, finished=False)
 
     async def elsewhere(self, failed: str) -> Lease:
         """Give the slot back and wait, at the head of the line, for one that is not on the host `failed`."""
         self.avoid = "" if self.ask.host else failed
         self._future = asyncio.get_running_loop().create_future()
+        self._gone = False
         self._queue.again(self)
         return await self.admitted()
 
