@@ -1,7 +1,8 @@
 """What a comparison measures, in which order: what was asked for, the options of every request, and the steps.
 
 Speed goes to and fro (A B C, then C B A): a machine that slows down as it warms up slows all variants alike. Quality
-comes with the second round, because how many texts are forced is planned from the speeds of the first.
+comes with the second round, because how many texts are forced is planned from the speeds of the first. The reference
+is where the way turns, so that it answers while it is loaded.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class Step:
 
 def steps_of(depth: str, variants: int, reference: int) -> tuple[Step, ...]:
     """All steps, the reference being at that place of the list."""
-    there = list(range(variants))
+    there = [*(at for at in range(variants) if at != reference), reference]
     steps = [Step(Kind.SPEED, at, 0, 3) for at in there]
     steps.append(Step(Kind.ANSWERS, reference, 0, 5))
     for at in reversed(there):

@@ -133,6 +133,7 @@ class ScorecardRun:
         if measured.pangram is None:
             measured.pangram = await probes.pangram_tokens(bench, subject.name, options)
         self._tell(0.4, "reading and writing speed")
+        samples.short_pairs = self._short_pairs()
         await measure_answers(bench, subject.name, options, visit, samples, frame.joules)
         measured.samples = samples
 
@@ -187,6 +188,11 @@ class ScorecardRun:
             self._tell(len(there) / len(tasks), f"task {len(there)} of {len(tasks)}")
 
     # -- parts of steps -------------------------------------------------------------------------------------------
+
+    def _short_pairs(self) -> bool | None:
+        """How the first variant was measured, so are all. A deep comparison has the time for long prompts."""
+        known = (one.samples.short_pairs for one in self._frame.progress.variants.values())
+        return False if self._frame.asked.depth == DEEP else next((one for one in known if one is not None), None)
 
     def _plan(self) -> probes.Plan:
         frame = self._frame

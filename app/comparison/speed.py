@@ -21,6 +21,8 @@ from app.core.generation import Json
 
 TTFT_TOKENS = 256
 SHORT, LONG = 128, 640  # tokens of the two prompts whose difference is the prefill speed
+SHORTEST = 32  # tokens of the shorter one where reading is slow; the longer one is that of the first token
+SLOW_READING = 0.5  # seconds for the prompt of a first token
 DECODE_TOKENS, LEAST_TOKENS = 64, 48
 FIRST_TOKENS = 16
 WARM_TOKENS = 8
@@ -59,6 +61,7 @@ class SpeedSamples:
     joules: list[float] = field(default_factory=list)
     words_per_token: float = 0.0
     disturbed: int = 0  # measurements that other work spoiled even when repeated
+    short_pairs: bool | None = None  # whether reading is slow, see `measure_answers`; None before it is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +99,24 @@ async def measure_load(
 async def measure_answers(
     bench: Bench, model: str, options: Mapping[str, Json], visit: Visit, samples: SpeedSamples, joules: Joules
 ) -> None:
-    """First token, prefill and decode of a variant that is loaded."""
+    """First token, prefill and decode of a variant that is loaded.
+
+    Where reading is slow, each prompt of a first token is also the longer one of a pair, and `visit.pairs` are left
+    out: five such pairs cost an eighth of the tokens of three long ones (what they add to the first tokens), and five
+    give the narrower interval. Where it is fast, the times of short prompts are too short for that, and long ones cost
+    nothing. Models that are compared are to be measured alike: `samples.short_pairs` may be set before.
+    """
     context = _context(options)
     for _ in range(visit.ttfts):
-        reply = await _clean(
-            partial(_filled, bench, model, options, min(TTFT_TOKENS, context // 2), 2, samples), samples
-        )
+        short = await _read_shortest(bench, model, options, samples) if samples.short_pairs else None
+        filled = partial(_filled, bench, model, options, min(TTFT_TOKENS, context // 2), 2, samples)
+        reply = await _clean(filled, samples)
         samples.ttfts.append(reply.ttft)
-    for _ in range(visit.pairs):
+        if samples.short_pairs is None:
+            samples.short_pairs = reply.usage.prefill_ns > SLOW_READING * 1e9
+        if samples.short_pairs:
+            _add_pair(short or await _read_shortest(bench, model, options, samples), reply, samples)
+    for _ in range(0 if samples.short_pairs else visit.pairs):
         await _measure_pair(bench, model, options, context, samples)
     samples.decodes.append([])
     await _long_answer(bench, model, options, FIRST_TOKENS)  # the first repetition is dropped, so a short one will do
@@ -204,6 +217,15 @@ async def _measure_pair(
     short, long = (SHORT, LONG) if context > LONG + WARM_TOKENS else (context // 8, context // 2)
     one = await _clean(partial(_filled, bench, model, options, short, 1, samples), samples)
     two = await _clean(partial(_filled, bench, model, options, long, 1, samples), samples)
+    _add_pair(one, two, samples)
+
+
+async def _read_shortest(bench: Bench, model: str, options: Mapping[str, Json], samples: SpeedSamples) -> Reply:
+    return await _clean(partial(_filled, bench, model, options, SHORTEST, 1, samples), samples)
+
+
+def _add_pair(one: Reply, two: Reply, samples: SpeedSamples) -> None:
+    """The shorter prompt and the longer one."""
     tokens = two.usage.prompt_tokens - one.usage.prompt_tokens
     seconds = (two.usage.prefill_ns - one.usage.prefill_ns) / 1e9
     if tokens <= 0:

@@ -75,7 +75,7 @@ class OptionsRun:
         detail = f"round {number + 1} of {self._asked.rounds}: {_name(arm.setup)}"
         self._frame.step(0, detail)
         await arm.site.ready()
-        samples = measuring.SpeedSamples(words_per_token=arm.site.words_per_token)
+        samples = measuring.SpeedSamples(words_per_token=arm.site.words_per_token, short_pairs=False)
         options = {"num_ctx": self._context}
         await measuring.measure_answers(arm.site, self._asked.model, options, VISIT, samples, lambda: None)
         decodes = [speed for one in samples.decodes for speed in one]

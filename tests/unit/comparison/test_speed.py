@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import math
+import random
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
 from app.comparison import speed
 from app.comparison.bench import Reply
-from app.comparison.speed import SpeedSamples, Visit, log_t, measure_answers, measure_depths, measure_load, speed_of
+from app.comparison.speed import (
+    QUICK_VISITS,
+    SpeedSamples,
+    Visit,
+    log_t,
+    measure_answers,
+    measure_depths,
+    measure_load,
+    speed_of,
+)
 from app.core.generation import Json, Usage
 from app.core.hosts import LoadedModel, ModelDetail
 
 pytestmark = pytest.mark.anyio
 OPTIONS: Mapping[str, Json] = {"num_ctx": 4096}
 VISIT = Visit(2, 2, 2, 2)
+FAST, SLOW = 4000.0, 400.0  # tokens a second that are read: 256 of them in 0.06 s, or in 0.6 s
 
 
 class FakeBench:
@@ -28,6 +40,7 @@ class FakeBench:
         self.load_seconds = [3.0, 1.0, 1.2]
         self.disturb: Callable[[int], bool] = lambda number: False
         self.cached = False
+        self.noise: random.Random | None = None  # of a tenth of each time, where there is one
 
     @property
     def host(self) -> str:
@@ -41,6 +54,7 @@ class FakeBench:
         assert isinstance(most, int)
         prompt, written = len(body["prompt"].split()), min(most, self.longest)
         reading = 0.02 + (40 if self.cached else prompt) / self.prefill
+        reading *= math.exp(self.noise.gauss(0, 0.1)) if self.noise else 1.0
         usage = Usage(0, 0, prompt, int(reading * 1e9), written, int(written / self.decode * 1e9))
         return Reply("x " * written, usage, reading + 0.01, reading + written / self.decode,
                      disturbed=self.disturb(len(self.bodies)))  # fmt: skip
@@ -73,13 +87,53 @@ async def measured(bench: FakeBench, visit: Visit = VISIT) -> SpeedSamples:
 
 
 async def test_the_figures_are_those_of_the_host() -> None:
-    told, notes = speed_of(await measured(FakeBench()))
+    samples = await measured(FakeBench(prefill=SLOW))
+    told, notes = speed_of(samples)
+    assert samples.short_pairs
     assert told.decode_tps and told.prefill_tps and told.ttft and told.load
     assert told.decode_tps.value == pytest.approx(50, rel=1e-6) and told.decode_tps.n == 2  # the first is a warm-up
     assert told.prefill_tps.value == pytest.approx(400, rel=1e-6)  # the fixed cost of a request cancels
     assert told.ttft.value == pytest.approx(0.03 + 257 / 400, rel=0.05)
     assert (told.load.value, told.load.low, told.load.high, told.load.n) == (2.0, 1.0, 3.0, 2)
     assert notes == ("energy is not measurable here",)
+
+
+async def test_where_reading_is_fast_prefill_is_told_from_long_prompts() -> None:
+    bench = FakeBench(prefill=FAST)
+    samples = await measured(bench)
+    assert samples.short_pairs is False and len(samples.prefills) == VISIT.pairs
+    assert samples.prefills == pytest.approx([FAST] * VISIT.pairs)
+    assert max(len(str(body["prompt"]).split()) for body in bench.bodies) > 600
+
+
+async def test_how_the_first_variant_was_measured_so_are_the_others() -> None:
+    samples = SpeedSamples(short_pairs=True)
+    await measure_answers(FakeBench(prefill=FAST), "m", OPTIONS, VISIT, samples, lambda: None)
+    assert len(samples.prefills) == VISIT.ttfts
+    samples, bench = SpeedSamples(short_pairs=False), FakeBench(prefill=SLOW)
+    await measure_answers(bench, "m", OPTIONS, VISIT, samples, lambda: None)
+    assert len(samples.prefills) == VISIT.pairs and max(len(str(body["prompt"]).split()) for body in bench.bodies) > 400
+
+
+async def test_short_pairs_read_less_than_half_and_say_it_no_less_surely() -> None:
+    """On a host whose times vary by a tenth: the same figure, from fewer tokens, with a narrower interval."""
+    middles: dict[bool, list[float]] = {}
+    widths: dict[bool, list[float]] = {}
+    read: dict[bool, int] = {}
+    for short in (True, False):
+        for seed in range(80):
+            bench, samples = FakeBench(prefill=SLOW), SpeedSamples(short_pairs=short, words_per_token=1.0)
+            bench.noise = random.Random(seed)
+            for visit in QUICK_VISITS:
+                await measure_answers(bench, "m", OPTIONS, visit, samples, lambda: None)
+            figure = speed_of(samples)[0].prefill_tps
+            assert figure and figure.low and figure.high
+            middles.setdefault(short, []).append(figure.value)
+            widths.setdefault(short, []).append(math.log(figure.high / figure.low))
+            read[short] = sum(len(str(body["prompt"]).split()) for body in bench.bodies)
+    assert statistics.median(middles[True]) == pytest.approx(statistics.median(middles[False]), rel=0.02)
+    assert statistics.median(widths[True]) < statistics.median(widths[False])
+    assert read[True] < read[False] / 2
 
 
 async def test_every_prompt_begins_with_another_nonce_and_asks_for_nothing_that_slows() -> None:
@@ -110,9 +164,11 @@ async def test_what_was_disturbed_is_measured_again_and_said_where_it_stays_so()
 async def test_a_host_that_answers_from_its_prompt_cache_is_caught() -> None:
     bench = FakeBench()
     bench.cached = True
-    samples = await measured(bench)
-    told, notes = speed_of(samples)
-    assert samples.absurd and told.prefill_tps is None and any("prompt cache" in note for note in notes)
+    for short in (None, True):  # long prompts, for it reads them fast; and short ones, where the first variant was slow
+        samples = SpeedSamples(short_pairs=short)
+        await measure_answers(bench, "m", OPTIONS, VISIT, samples, lambda: None)
+        told, notes = speed_of(samples)
+        assert samples.absurd and told.prefill_tps is None and any("prompt cache" in note for note in notes)
 
 
 async def test_a_model_that_ends_early_is_given_other_openings_and_then_left_unmeasured() -> None:

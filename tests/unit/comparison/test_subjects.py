@@ -89,9 +89,11 @@ def test_what_makes_no_sense_is_refused(asked: Asked) -> None:
 
 def test_speed_goes_to_and_fro_and_quality_follows_the_reference() -> None:
     steps = steps_of("quick", 3, 0)
-    assert [step.variant for step in steps if step.kind is Kind.SPEED] == [0, 1, 2, 2, 1, 0]
+    assert [step.variant for step in steps if step.kind is Kind.SPEED] == [1, 2, 0, 0, 2, 1]
     kinds = [(step.kind, step.variant) for step in steps]
     assert kinds.index((Kind.ANSWERS, 0)) < kinds.index((Kind.QUALITY, 2))
+    changes = sum(one.variant != two.variant for one, two in zip(steps, steps[1:], strict=False))
+    assert changes == 4, "each but the reference is visited twice, and it answers between its own two visits"
     assert not any(step.kind is Kind.TASKS for step in steps)
     deep = steps_of("deep", 2, 1)
     assert [step.variant for step in deep if step.kind is Kind.TASKS] == [1, 0]
