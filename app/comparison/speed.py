@@ -103,8 +103,8 @@ async def measure_answers(
 
     Where reading is slow, each prompt of a first token is also the longer one of a pair, and `visit.pairs` are left
     out: five such pairs add less than a tenth of the tokens that three long ones do to those of the first tokens, and
-    five give the narrower interval. Where it is fast, the times of short prompts are too short for that, and long ones cost
-    nothing. Models that are compared are to be measured alike: `samples.short_pairs` may be set before.
+    five give the narrower interval. Where it is fast, the times of short prompts are too short for that, and long ones
+    cost nothing. Models that are compared are to be measured alike: `samples.short_pairs` may be set before.
     """
     context = _context(options)
     for _ in range(visit.ttfts):
