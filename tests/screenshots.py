@@ -213,6 +213,14 @@ def settle(page: Page) -> None:
     page.wait_for_timeout(400)
 
 
+def errors_of(page: Page) -> list[str]:
+    """What its console says as an error from now on."""
+    heard: list[str] = []
+    page.on("console", lambda told: heard.append(told.text) if told.type == "error" else None)
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    return heard
+
+
 def shoot(browser: Browser, scene: str, address: str) -> None:
     for theme in THEMES:
         for width, height in WIDTHS.items():
@@ -222,6 +230,7 @@ def shoot(browser: Browser, scene: str, address: str) -> None:
                     locale="en-GB",
                 )  # fmt: skip
                 page = context.new_page()
+                heard = errors_of(page)
                 page.goto(address)
                 settle(page)
                 if act is not None:
@@ -233,7 +242,9 @@ def shoot(browser: Browser, scene: str, address: str) -> None:
                 if look == "deleted":
                     page.get_by_text("Undo", exact=True).click()
                     page.locator(".lp-ask").first.wait_for()
-                print(name + ("   SCROLLS SIDEWAYS" if wide else ""), flush=True)
+                print(
+                    name, "  SCROLLS SIDEWAYS" if wide else "", *{f"\n   CONSOLE {told}" for told in heard}, flush=True
+                )
                 context.close()
 
 

@@ -62,7 +62,8 @@ def _short(name: str, catalog: CatalogView) -> str:
 def _busy(queue: QueueSnapshot) -> str:
     running, waiting = len(queue.running), len(queue.waiting)
     if queue.paused:
-        return f"The queue is paused, {vm.count(waiting, 'request')} wait{'s' if waiting == 1 else ''}."
+        told = f"{vm.count(waiting, 'request')} wait{'s' if waiting == 1 else ''}" if waiting else "nobody waits"
+        return f"The queue is paused, {told}."
     if not running and not waiting:
         return "Nothing is asked just now."
     told = f"{vm.count(running, 'answer')} {'is' if running == 1 else 'are'} being made"

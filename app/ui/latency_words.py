@@ -102,7 +102,7 @@ def spread(rows: Sequence[Latency]) -> str:
     """A histogram for each row, all on one logarithmic axis of seconds."""
     ends = bins(min(row.firsts[0] for row in rows), max(row.firsts[-1] for row in rows))
     pictures = "".join(
-        f'<figure class="lp-hist"><figcaption>{_name(row, rows)}<small>{vm.count(row.n, "request")}</small>'
+        f'<figure class="lp-hist"><figcaption><span>{_name(row, rows)}</span><small>n {vm.grouped(row.n)}</small>'
         f'</figcaption><div class="lp-columns" role="img" aria-label="{escape(_spoken(row), quote=True)}">'
         f"{_columns(row, ends)}</div>"
         f'<div class="lp-ticks">{"".join(_ticks(ends))}</div></figure>'

@@ -115,11 +115,13 @@ def figures(record: FinishedRequest) -> tuple[Fact, ...]:
     written = vm.grouped(usage.output_tokens) if usage and usage.output_tokens else vm.UNKNOWN
     unknown = "told when it ends" if record.status == "running" else "not measured"
     slow = "no model ran for this one" if cached else "decoding alone" if speed(record) is not None else unknown
+    tokens = f"{read} → {written}" if usage else vm.UNKNOWN
+    counted = "of the first answer" if cached else "read → written" if usage else unknown.replace("measured", "counted")
     return (
-        Fact("In all", vm.duration(record.seconds), ended),
+        Fact("In all", vm.duration(record.seconds), "out of the cache" if cached and record.status == "ok" else ended),
         Fact("TTFT", vm.duration(record.ttft), ", ".join(parts) or ("" if record.ttft is not None else "no text came")),
         Fact("Speed", vm.rate(speed(record)), slow),
-        Fact("Tokens", f"{read} → {written}", "of the first answer" if cached else "read → written"),
+        Fact("Tokens", tokens, counted),
     )
 
 
@@ -127,8 +129,8 @@ def cache_story(record: FinishedRequest) -> str:
     """What the cache decided, why, and what would change it."""
     outcome, reason, age = record.cache
     if outcome == "hit":
-        old = f", {vm.duration(age)} old" if age is not None else ""
-        return f"Answered from the cache: the same request was answered before{old}. Its times tell of no model."
+        before = f"{vm.duration(age)} before" if age is not None else "before"
+        return f"Answered from the cache: the same request was answered {before}. Its times tell of no model."
     told = {
         ("miss", ""): "Looked for it: not there. Where it came to its end, the same request is answered from there.",
         ("refresh", ""): "Made anew because that was asked for; the new answer takes the old one's place.",
@@ -313,7 +315,7 @@ def curl(record: FinishedRequest, request: GenerationRequest | None, base: str, 
         body["prompt" if record.endpoint in ("generate", "embeddings") else "input"] = "…"
     if record.options:
         body["options"] = dict(record.options)
-    return Command(_command(record.endpoint, body, base, key=key), missing or "put the question in place of …")
+    return Command(_command(record.endpoint, body, base, key=key), missing or "put the question where “…” stands")
 
 
 def _command(endpoint: str, body: object, base: str, *, key: bool) -> str:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from app.core.conversations import ConversationRow, MessageState, StoredMessage
 from app.core.generation import Span, Usage
+from app.core.hosts import LoadedModel
 
 UNKNOWN = "–"
 NARROW = "\u202f"  # NARROW NO-BREAK SPACE between a value and its unit
@@ -296,3 +297,12 @@ def until(moment: datetime, now: datetime) -> str:
         return "kept loaded"
     local = moment.astimezone(now.tzinfo)
     return f"until {local:%H:%M}" if local.date() == now.date() else f"until {local.day} {MONTHS[local.month - 1][:3]}"
+
+
+def in_memory(model: LoadedModel, now: datetime) -> tuple[str, str]:
+    """(what a loaded model holds, where and until when; the same at length). Without a GPU nothing is said of one."""
+    held, when = size(model.size), until(model.expires_at, now)
+    if not model.size_vram:
+        return f"loaded, {held}, {when}", ""
+    share = percent(min(1.0, model.size_vram / model.size) if model.size else None)
+    return f"{held}, {share} GPU, {when}", f"Loaded: {held} in memory, {share} of it in that of GPUs."

@@ -7,12 +7,15 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from app.core.generation import Span, Usage
 from app.core.hardware import Gpu, Gpus
+from app.models.catalog import CatalogView
 from app.services.happenings import Happening
+from app.services.queueing.views import QueueSnapshot
 from app.services.telemetry import CacheDecision, FinishedRequest
-from tests.ui.fake_services import EMBEDDED, MIB, FakeServices, loaded
+from tests.ui.fake_services import EMBEDDED, MIB, FakeServices, loaded, qwen, smollm2
 
 GIB = 2**30
 Q4, Q8, QWEN = "smollm2:135m-instruct-q4_K_M", "smollm2:135m-instruct-q8_0", "qwen3:4b-instruct-2507-q4_k_m"
@@ -57,7 +60,7 @@ def latency_empty(services: FakeServices) -> str:
     return "/dashboard?view=Latency"
 
 
-def _past(services: FakeServices, gpus: int = 0) -> None:
+def past(services: FakeServices, gpus: int = 0) -> None:
     """Fifteen minutes in which a variant was loaded, asked by a few people, and replaced by another."""
     rng, now = random.Random(5), int(time.time())
     for ago in range(900, 0, -1):
@@ -90,34 +93,40 @@ def _past(services: FakeServices, gpus: int = 0) -> None:
         services.figures.mark(Happening(now - ago, kind, text))
 
 
-def dashboard(services: FakeServices) -> str:
-    _past(services)
-    services.pool.held = ((EMBEDDED, replace(loaded(Q8), size=366 * MIB)),)
-    answered(services, Q8, ttft=0.42, age=5)
-    return "/dashboard"
-
-
-def _gpus(services: FakeServices, number: int) -> str:
-    _past(services, number)
-    services.pool.held = ((EMBEDDED, replace(loaded(QWEN), size=int(2.6 * GIB), size_vram=int(2.6 * GIB))),)
-    services.gpus = lambda: Gpus(
-        tuple(
-            Gpu(
-                index, "NVIDIA RTX 4090", f"GPU-{index}", 0.4 + 0.05 * index, (9 + index) * GIB, 24 * GIB, 61.0 + index,
-                180.5 + 9 * index, 450.0,
-            )
-            for index in range(number)
-        ), "570.86",
+def rtx(index: int) -> Gpu:
+    return Gpu(
+        index, "NVIDIA RTX 4090", f"GPU-{index}", 0.4 + 0.05 * index, (9 + index) * GIB, 24 * GIB, 61.0 + index,
+        180.5 + 9 * index, 450.0,
     )  # fmt: skip
+
+
+def writing(services: FakeServices) -> None:
+    """Two answers are being made while it is looked at, and three wait."""
+    from tests.ui.scenes import run_row, ticket  # which knows all scenes, and so this module
+
+    services.queue.pace = 41.0
+    services.queue.view = QueueSnapshot(
+        tuple(ticket(place) for place in (1, 2, 3)),
+        (run_row(1, "built-in", "decode"), run_row(2, "built-in", "prefill")),
+    )
+
+
+def dashboard(services: FakeServices) -> str:
+    return _gpus(services, 0)
+
+
+def _gpus(services: FakeServices, number: int, *, busy: bool = False) -> str:
+    past(services, number)
+    held = replace(loaded(Q8), size=366 * MIB)
+    if number:
+        held = replace(loaded(QWEN), size=int(2.6 * GIB) * number, size_vram=int(2.6 * GIB) * number)
+        services.gpus = lambda: Gpus(tuple(map(rtx, range(number))), "570.86")
+    services.pool.held = ((EMBEDDED, held),)
+    services.catalog.view = CatalogView((smollm2(), qwen()), services.pool.hosts)
+    if busy:
+        writing(services)
+    answered(services, QWEN if number else Q8, ttft=0.42, age=5)
     return "/dashboard"
-
-
-def dashboard_gpu(services: FakeServices) -> str:
-    return _gpus(services, 1)
-
-
-def dashboard_gpus(services: FakeServices) -> str:
-    return _gpus(services, 8)
 
 
 def dashboard_empty(services: FakeServices) -> str:
@@ -125,6 +134,9 @@ def dashboard_empty(services: FakeServices) -> str:
 
 
 DASHBOARD_SCENES: dict[str, Callable[[FakeServices], str]] = {
-    "dashboard": dashboard, "dashboard_gpu": dashboard_gpu, "dashboard_gpus": dashboard_gpus,
-    "dashboard_empty": dashboard_empty, "dashboard_latency": latency, "dashboard_latency_empty": latency_empty,
+    "dashboard": dashboard, "dashboard_empty": dashboard_empty, "dashboard_latency": latency,
+    "dashboard_latency_empty": latency_empty, "dashboard_gpu": partial(_gpus, number=1),
+    "dashboard_gpus": partial(_gpus, number=8), "dashboard_busy": partial(_gpus, number=0, busy=True),
+    "dashboard_gpu_busy": partial(_gpus, number=1, busy=True),
+    "dashboard_gpus_busy": partial(_gpus, number=8, busy=True),
 }  # fmt: skip

@@ -242,14 +242,17 @@ class FakeAliases:
 
 
 class FakeQueue:
-    """What waits is a list of views; `calls` says what was asked."""
+    """What waits is a list of views; `calls` says what was asked. `pace`: tokens that are written a second."""
 
     def __init__(self) -> None:
         self.view = QueueSnapshot()
+        self.pace, self._begun = 0.0, time.monotonic()
         self.calls: list[tuple[str, ...]] = []
         self.refusal: LoupeError | None = None
 
-    written = 0
+    @property
+    def written(self) -> int:
+        return int(self.pace * (time.monotonic() - self._begun))
 
     @property
     def waiting(self) -> int:

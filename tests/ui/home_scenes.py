@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from app.core.hardware import Gpu, Gpus, HardwareState, Machine
@@ -35,23 +36,30 @@ def standing(services: FakeServices, **changes: Any) -> None:
 
 def home(services: FakeServices) -> str:
     standing(services)
+    dashboard_scenes.past(services)
     dashboard_scenes.latency(services)
     return HOME
 
 
 def home_busy(services: FakeServices) -> str:
     """Answers, a queue, a GPU; a host that is gone, and a pull that failed."""
-    from tests.ui.scenes import run_row, ticket  # which knows all scenes, and so this module
-
     home(services)
     gpus = Gpus((Gpu(0, "NVIDIA Test GPU", memory_used=6 * GIB, memory_total=24 * GIB),), "570.86")
     looked_at(services, MACHINE, gpus)
     away = HostAddress("bench", "http://192.168.1.20:11434")
     services.pool.hosts = (*services.pool.hosts, HostStatus(away, HostState.OFFLINE, error="connection refused"))
-    services.queue.view = QueueSnapshot(
-        tuple(ticket(place) for place in (1, 2, 3)),
-        (run_row(1, "built-in", "decode"), run_row(2, "built-in", "prefill")),
-    )
+    dashboard_scenes.writing(services)
+    return HOME
+
+
+def _gpus(services: FakeServices, number: int, *, busy: bool = False) -> str:
+    """A quarter of an hour behind it, with so many GPUs."""
+    standing(services)
+    looked_at(services, MACHINE, Gpus(tuple(map(dashboard_scenes.rtx, range(number))), "570.86"))
+    dashboard_scenes.past(services, number)
+    dashboard_scenes.answered(services, ttft=0.42, age=5)
+    if busy:
+        dashboard_scenes.writing(services)
     return HOME
 
 
@@ -71,4 +79,6 @@ def home_low(services: FakeServices) -> str:
 
 HOME_SCENES: dict[str, Callable[[FakeServices], str]] = {
     "home": home, "home_busy": home_busy, "home_empty": home_empty, "home_low": home_low,
+    "home_gpu": partial(_gpus, number=1), "home_gpus": partial(_gpus, number=8),
+    "home_gpus_busy": partial(_gpus, number=8, busy=True),
 }  # fmt: skip

@@ -209,6 +209,16 @@ def models(services: FakeServices) -> str:
     return "/models"
 
 
+def models_gpu(services: FakeServices) -> str:
+    """A variant as a whole in the memory of GPUs, one in part."""
+    models(services)
+    whole = replace(loaded(Q4), size_vram=327 * MIB)
+    part = replace(loaded(Q4.replace("q4_K_M", "fp16")), size=712 * MIB, size_vram=441 * MIB)
+    family = smollm2(q4_K_M={"loaded": whole}, fp16={"loaded": part})
+    services.catalog.view = CatalogView((family, qwen()), services.pool.hosts)
+    return "/models"
+
+
 def models_made(services: FakeServices) -> str:
     _making(services)
     return "/models"
@@ -469,9 +479,9 @@ SCENES: dict[str, Scene] = {
     scene.__name__: scene
     for scene in (
         empty, chat, streaming, queued, loading, error, load_error, stopped, hostile, missing, offline, no_models,
-        being_made, first_start, models, models_made, models_failed, models_empty, models_offline, models_one,
-        models_jobs, models_refused, chat_pulling, first_pull, service_empty, service, service_full, service_busy,
-        service_trouble, cache, cache_empty, cache_off, history_lost,
+        being_made, first_start, models, models_gpu, models_made, models_failed, models_empty, models_offline,
+        models_one, models_jobs, models_refused, chat_pulling, first_pull, service_empty, service, service_full,
+        service_busy, service_trouble, cache, cache_empty, cache_off, history_lost,
     )
 } | CARD_SCENES | HOSTILE_SCENES | SIDE_SCENES | VOTES_SCENES | SETTINGS_SCENES | DASHBOARD_SCENES  # fmt: skip
 SCENES |= BATCH_SCENES | LOAD_SCENES | REQUEST_SCENES

@@ -59,7 +59,7 @@ def begins_with(page: AppTest) -> dict[str, Any]:
 def test_the_series_begin_with_what_is_known_now_in_the_range_of_the_address(
     services: FakeServices, open_screen: Open
 ) -> None:
-    scenes.dashboard_gpus(services)
+    scenes.DASHBOARD_SCENES["dashboard_gpus"](services)
     state = HardwareState(1, 1_700_000_000.0, services.machine(), services.gpus())
     services.live._take(state)
     told = begins_with(calm(open_screen("dashboard", range="24 h")))

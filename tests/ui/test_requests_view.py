@@ -168,7 +168,7 @@ def test_why_one_cannot_be_asked_again_is_said(
     page = calm(open_screen("dashboard", view="Requests", request=record.id))
     button = page.button(key="request-again")
     assert button.disabled and why in button.help
-    assert "put the question in place of" in text_of(page)
+    assert "put the question where" in text_of(page)
 
 
 def test_a_key_sees_its_own_requests_alone(

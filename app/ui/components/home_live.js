@@ -22,25 +22,30 @@ function size(bytes) {
 
 const pace = (value) => `${value >= 99.5 || value === 0 ? Math.round(value) : value.toFixed(1)} tok/s`
 
-function gpuMemory(view) { // [used, total, how many], or nothing where no GPU tells
-  const names = Object.keys(view.names).filter((name) => known(view.limits[`${name}.memory_total`]))
-  if (!names.length) return null
-  const sum = (of) => names.reduce((total, name) => total + (of(name) ?? 0), 0)
-  return [sum((name) => view.now[`${name}.memory_used`]), sum((name) => view.limits[`${name}.memory_total`]), names.length]
+function sum(names, value) { // nothing where one of them is not known
+  const values = names.map(value)
+  return values.every(known) ? values.reduce((total, one) => total + one, 0) : undefined
 }
 
+const gpus = (view) => Object.keys(view.names).filter((name) => known(view.limits[`${name}.memory_total`]))
+const memories = (view) => (gpus(view).length ? gpus(view).map((name) => `${name}.memory_used`) : ["memory_used"])
+const memoryLimit = (view) =>
+  gpus(view).length ? sum(gpus(view), (name) => view.limits[`${name}.memory_total`]) : view.limits.memory_total
+
 function memory(view) {
+  const [held, most, count] = [sum(memories(view), (name) => view.now[name]), memoryLimit(view), gpus(view).length]
   const { memory_used: used } = view.now
   const total = view.limits.memory_total
   const here = known(used) && known(total) ? `${size(used)} of ${size(total)}` : ""
-  const gpu = gpuMemory(view)
-  if (gpu) {
-    const name = gpu[2] > 1 ? `Memory of ${gpu[2]} GPUs` : "GPU memory"
-    const beside = here ? `; beside it ${here}` : ""
-    return [name, `${Math.round((100 * gpu[0]) / gpu[1])} %`, `${size(gpu[0])} of ${size(gpu[1])}${beside}`]
+  const missing = (names) => names.map((name) => view.unknown[name]).find(Boolean)
+  if (count) {
+    const told = known(held) ? `${size(held)} of ${size(most)}` : missing(memories(view)) ?? "the driver does not tell"
+    const name = count > 1 ? `Memory of ${count} GPUs` : "GPU memory"
+    return [name, known(held) ? `${Math.round((100 * held) / most)} %` : "–", `${told}${here ? `; RAM ${here}` : ""}`]
   }
   if (!here) return ["Memory", "–", view.unknown.memory_used ?? "not looked yet"]
-  return ["Memory", `${Math.round((100 * used) / total)} %`, `${here}${view.unknown.gpu ? `; ${view.unknown.gpu}` : ""}`]
+  const why = missing(["gpu", ...Object.keys(view.names)])
+  return ["Memory", `${Math.round((100 * used) / total)} %`, `${here}${why ? `; ${why}` : ""}`]
 }
 
 function firstToken(view) {
@@ -54,7 +59,7 @@ function firstToken(view) {
   return [about, "–", `no answer in the last minute${last ? `; before it ${seconds(last[1])}` : ""}`]
 }
 
-// In order: what is said (name, value, note), what the curve shows, and what the name means.
+// In order: what is said (name, value, note), the series whose sum the curve shows, and what the name means.
 const FIGURES = [
   {
     help: "Requests that a model host is working on now.",
@@ -63,11 +68,11 @@ const FIGURES = [
       const told = waiting ? `${waiting} wait${waiting === 1 ? "s" : ""} for a slot` : "nobody waits"
       return ["Being answered", known(now.queue_running) ? String(now.queue_running) : "–", told]
     },
-    series: ["queue_running"],
+    series: () => ["queue_running"],
   },
   {
     help: "Time to the first token, waiting included: the median of the requests that ended in the last minute.",
-    say: firstToken, series: ["ttft_p50"],
+    say: firstToken, series: () => ["ttft_p50"],
   },
   {
     help: "Tokens that all models together write now, a second.",
@@ -75,10 +80,10 @@ const FIGURES = [
       const value = now.tokens_per_second
       return ["Writing", known(value) ? pace(value) : "–", known(value) && value > 0 ? "all models together" : "no model writes now"]
     },
-    series: ["tokens_per_second"],
+    series: () => ["tokens_per_second"],
   },
   { help: "What models and everything else hold in memory; of the GPUs where there are some.", say: memory,
-    series: ["gpu0.memory_used", "memory_used"], most: (view) => view.limits["gpu0.memory_total"] ?? view.limits.memory_total },
+    series: memories, most: memoryLimit },
 ]
 
 class Now {
@@ -123,15 +128,15 @@ class Now {
   }
 
   async remember(source) {
-    const names = FIGURES.flatMap((figure) => figure.series).join(",")
+    const names = FIGURES.flatMap((figure) => figure.series(this.view)).join(",")
     try {
       const answer = await fetch(`/loupe/hardware/history?seconds=${BACK}&points=${BACK / STEP}&series=${names}`, { cache: "no-store" })
       if (!answer.ok) return
       const past = await answer.json()
       if (this.source !== source) return
       this.view.curves = FIGURES.map((figure) => {
-        const name = figure.series.find((one) => past.series[one])
-        return past.at.map((at, place) => [at, past.series[name]?.[place]?.[0]])
+        const names = figure.series(this.view)
+        return past.at.map((at, place) => [at, sum(names, (name) => past.series[name]?.[place]?.[0])])
       })
       this.draw()
     } catch {
@@ -167,6 +172,7 @@ class Now {
   take(told) {
     this.heard = Date.now()
     const view = this.view
+    const before = memories(view).join()
     if (told.now) Object.assign(view, told)
     else {
       view.at = told.at
@@ -175,6 +181,7 @@ class Now {
       for (const part of ["limits", "names", "unknown"]) if (told[part]) view[part] = told[part]
     }
     FIGURES.forEach((figure, place) => this.grow(view.curves[place], figure))
+    if (memories(view).join() !== before) this.remember(this.source) // its curve is of something else now
     this.tell(told)
     if (this.down !== undefined) {
       this.down = undefined
@@ -199,7 +206,7 @@ class Now {
   }
 
   grow(curve, figure) {
-    const value = figure.series.map((name) => this.view.now[name]).find(known)
+    const value = sum(figure.series(this.view), (name) => this.view.now[name])
     const last = curve.at(-1)
     if (last && this.view.at - last[0] < STEP) last[1] = value
     else curve.push([this.view.at, value])

@@ -47,23 +47,29 @@ const day = (date) => date.toLocaleDateString("en-GB", { day: "numeric", month: 
 const gpus = (view) => Object.keys(view.names).sort((a, b) => a.slice(3) - b.slice(3))
 const layers = (view, prefix) => [...view.series.keys()].filter((name) => name.startsWith(prefix)).sort()
 
-function spreadOf(values, words) { // of several GPUs: the mean, and between what they lie
-  const there = values.filter(known)
+function spreadOf(told, words) { // of several GPUs, as [name, value]: the mean, and which lie at its ends
+  const there = told.filter(([, value]) => known(value)).sort((a, b) => a[1] - b[1])
   if (!there.length) return ["–", ""]
-  const mean = there.reduce((sum, value) => sum + value, 0) / there.length
-  if (values.length === 1) return [words(mean), ""]
-  return [words(mean), `${there.length} GPUs, ${words(Math.min(...there))} to ${words(Math.max(...there))}`]
+  const main = words(there.reduce((sum, [, value]) => sum + value, 0) / there.length)
+  if (told.length === 1) return [main, ""]
+  const [low, high] = [there[0], there.at(-1)].map(([name, value]) => `${words(value)} (${called(name)})`)
+  const silent = told.length - there.length
+  return [main, `${there.length > 1 ? `${low} to ${high}` : low}${silent ? `, ${silent} silent` : ""}`]
 }
+
+const called = (gpu) => `GPU\u00a0${gpu.slice(3)}`
 
 function perGpu(id, title, name, words, most, about) {
   return {
     id, title, about, most, words,
     lines: (view) => gpus(view).map((gpu) => ({ name: `${gpu}.${name}` })),
     read: (at, view) => {
-      const [main, sub] = spreadOf(gpus(view).map((gpu) => at(`${gpu}.${name}`)), words)
-      const first = gpus(view)[0]
-      const why = main === "–" ? view.unknown[`${first}.${name}`] ?? view.unknown[first] ?? view.unknown.gpu : ""
-      return { main, sub: why || sub || view.names[first] || "" }
+      const told = gpus(view).map((gpu) => [gpu, at(`${gpu}.${name}`)])
+      const why = (gpu) => view.unknown[`${gpu}.${name}`] ?? view.unknown[gpu] ?? view.unknown.gpu
+      const [main, sub] = spreadOf(told, words)
+      const each = told.map(([gpu, value]) => `${called(gpu)}, ${view.names[gpu]}: ${known(value) ? words(value) : why(gpu) ?? "–"}`)
+      const [first] = gpus(view)
+      return { main, sub: (main === "–" && why(first)) || sub || view.names[first] || "", title: each.join("\n") }
     },
   }
 }

@@ -128,8 +128,8 @@ def _state(variant: CatalogVariant, pending: str) -> str:
     if variant.state == "waiting":
         return '<span class="lp-state">to be made</span>'
     if variant.loaded is not None:
-        when = vm.until(variant.loaded.expires_at, datetime.now().astimezone())
-        return f'<span class="lp-state lp-good">loaded, {vm.size(variant.loaded.size)}, {when}</span>'
+        told, title = vm.in_memory(variant.loaded, datetime.now().astimezone())
+        return f'<span class="lp-state lp-good" title="{title}">{told}</span>'
     if variant.conflict:
         return '<span class="lp-state lp-busy" title="Two hosts have different content under this name">conflict</span>'
     return f'<span class="lp-state">{"reference" if variant.reference else "ready"}</span>'

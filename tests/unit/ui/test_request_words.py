@@ -95,14 +95,14 @@ def test_what_no_model_did_is_no_speed() -> None:
     assert told["Tokens"].value == "31 → 60"
     assert {fact.name: fact.note for fact in words.figures(hit)}["Speed"] == "no model ran for this one"
     nothing = {fact.name: fact for fact in words.figures(record(usage=None, ttft=None))}
-    assert nothing["TTFT"].value == nothing["Speed"].value == "–" and nothing["Tokens"].value == "– → –"
+    assert nothing["TTFT"].value == nothing["Speed"].value == nothing["Tokens"].value == "–"
     assert words.row(hit, "me", 0.0, 1.0).tokens == "–"
 
 
 @pytest.mark.parametrize(
     ("decision", "told"),
     [
-        (CacheDecision("hit", "", 184.0), "the same request was answered before, 3 min 04 s old"),
+        (CacheDecision("hit", "", 184.0), "the same request was answered 3 min 04 s before"),
         (CacheDecision("joined", "the same question is being answered"), "Shared: the same question is being"),
         (CacheDecision("miss"), "not there"), (CacheDecision("miss", "the cache is off"), "the cache is off"),
         (CacheDecision("refresh"), "Made anew"), (CacheDecision("bypass", "not deterministic"), "Temperature 0, or a"),

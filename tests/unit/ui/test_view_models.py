@@ -8,6 +8,7 @@ import pytest
 
 from app.core.conversations import Answer, ConversationRow, MessageState, StoredMessage
 from app.core.generation import Span, Usage
+from app.core.hosts import LoadedModel
 from app.ui import view_models as vm
 
 NOW = datetime(2026, 5, 14, 12, 0, tzinfo=UTC)
@@ -119,3 +120,12 @@ def test_loaded_until() -> None:
     assert vm.until(NOW + timedelta(minutes=5), NOW) == "until 12:05"
     assert vm.until(NOW + timedelta(days=2), NOW) == "until 16 May"
     assert vm.until(NOW + timedelta(days=100_000), NOW) == "kept loaded"
+
+
+@pytest.mark.parametrize(
+    ("vram", "told"), [(0, "loaded, 800 MiB, "), (400, "800 MiB, 50 % GPU, "), (800, "800 MiB, 100 % GPU, ")]
+)
+def test_a_loaded_model_says_how_much_of_it_a_gpu_holds(vram: int, told: str) -> None:
+    now = datetime(2026, 5, 4, 14, 0, tzinfo=UTC)
+    model = LoadedModel("a:q4_0", "", 800 << 20, vram << 20, now + timedelta(minutes=5), 4096)
+    assert vm.in_memory(model, now)[0] == told + "until 14:05"
