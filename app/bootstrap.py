@@ -34,6 +34,7 @@ from app.comparison.machine import memory_bandwidth
 from app.comparison.pane_run import PaneAsker
 from app.comparison.pictures import Pictures
 from app.comparison.question_set import QuestionSet, shipped_sets
+from app.comparison.room import Room
 from app.comparison.round_store import RoundStore
 from app.comparison.scorecard_store import ScorecardStore
 from app.comparison.side_by_side import SideBySide
@@ -271,11 +272,12 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
     model_jobs = ModelJobs(jobs, pool, changed, workshop, clock=clock, check_free=aliases.check_free)
     catalog = Catalog(pool, load, lambda: {**starter.making(), **model_jobs.making()}, clock)
     way = Way(chat, queue, pool, telemetry)
-    needs = _comparison_needs(way, jobs, catalog, clock)
+    room = Room(_free_memory, lambda: hardware.state.gpus)
+    needs = _comparison_needs(way, jobs, catalog, clock, room)
     load_needs = LoadNeeds(way, jobs, clock, partial(sources.of_chats, history))
     comparisons = Comparisons(needs, ScorecardStore(settings.data / "compare" / "scorecards"))
     own = OwnRuntime(settings, environment, host_timeouts(settings), pool, queue, jobs)
-    chooser = AliasChooser(catalog, comparisons.list, lambda host: pool.backend(host).address, _free_memory)
+    chooser = AliasChooser(catalog, comparisons.list, lambda host: pool.backend(host).address, room)
     return Services(
         settings=settings,
         loaded=loaded or LoadedSettings(settings, {}, ()),
@@ -336,11 +338,11 @@ def _free_memory() -> int:
     return machine_memory().free
 
 
-def _comparison_needs(way: Way, jobs: Jobs, catalog: Catalog, clock: Clock) -> Needs:
+def _comparison_needs(way: Way, jobs: Jobs, catalog: Catalog, clock: Clock, room: Room) -> Needs:
     def sets() -> dict[str, QuestionSet]:
         return {found.name: found for found in shipped_sets(PROMPTS / "compare")[0]}
 
     return Needs(
-        way=way, jobs=jobs, clock=clock, look=catalog.snapshot, sets=sets, free=_free_memory,
+        way=way, jobs=jobs, clock=clock, look=catalog.snapshot, sets=sets, free=_free_memory, room=room,
         joules=EnergyMeter().total, bandwidth=memory_bandwidth,
     )  # fmt: skip

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from app.comparison.advice import candidate
 from app.comparison.results import Scorecard, Severity
+from app.comparison.room import Room
 from app.core.errors import LoupeError, ModelNotFound
 from app.core.hosts import HostAddress
 from app.core.measures import MemoryPoint
@@ -21,7 +22,6 @@ from app.models.catalog import Catalog, CatalogFamily, CatalogVariant, CatalogVi
 from app.models.memory_report import memory_of
 from app.models.naming import canonical_label
 from app.models.wishes import Wish as Asked
-from app.models.wishes import memory_budget
 from app.services.alias_targets import Choice, Wish
 from app.services.alias_values import EVERYTHING
 
@@ -33,12 +33,12 @@ NAMES = 3
 
 @dataclass(frozen=True, slots=True)
 class AliasChooser:
-    """`cards` gives the scorecards, `address` a host's by its name, `free` the bytes of memory that are free now."""
+    """`cards` gives the scorecards, `address` a host's by its name, `room` what a model may take there."""
 
     catalog: Catalog
     cards: Callable[[], Iterable[Scorecard]]
     address: Callable[[str], HostAddress]
-    free: Callable[[], int]
+    room: Room
 
     async def __call__(self, wish: Wish) -> Choice:
         """Raises `ModelNotFound` where there is no such family."""
@@ -114,10 +114,7 @@ class AliasChooser:
         """Of another machine nothing is known."""
         hosts = {host for one in variants for host in one.hosts}
         addresses = [address for host in hosts if (address := self._address(host)) is not None]
-        if not addresses or not all(address.here for address in addresses):
-            return UNLIMITED
-        held = sum(one.loaded.size for family in view.families for one in family.variants if one.loaded is not None)
-        return memory_budget(self.free() + held)
+        return max((self.room.budget(address, view.loaded) for address in addresses), default=UNLIMITED)
 
     def _address(self, host: str) -> HostAddress | None:
         try:

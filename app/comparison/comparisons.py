@@ -24,6 +24,7 @@ from app.comparison.plan import DEEP, Asked
 from app.comparison.question_set import QuestionSet, own_set
 from app.comparison.result_json import to_json
 from app.comparison.results import ProbeText, Scorecard, TokenRow, VariantResult
+from app.comparison.room import Room
 from app.comparison.scorecard import Frame, ScorecardRun
 from app.comparison.scorecard_store import ComparisonNotFound, ScorecardStore
 from app.comparison.subjects import Subject, choose, look, reference_of
@@ -34,7 +35,7 @@ from app.core.ports import Clock
 from app.models.advisor import UNLIMITED
 from app.models.catalog import CatalogView
 from app.models.memory_report import memory_of
-from app.models.wishes import Use, Wish, memory_budget
+from app.models.wishes import Use, Wish
 from app.services.jobs import JobHandle, Jobs, JobView
 from app.services.perseverance import persevere
 
@@ -47,8 +48,8 @@ UNDER_WAY = ("running", "paused")
 @dataclass(frozen=True, slots=True)
 class Needs:
     """What comparisons stand on. `look` gives the present models, `sets` the shipped questions by name, `free` the
-    bytes of memory that are free now, `joules` what this machine has drawn so far, `bandwidth`
-    (it blocks) the bytes/s that its memory is read with."""
+    bytes of memory that are free now, `room` what models may take, `joules` what this machine has drawn so far,
+    `bandwidth` (it blocks) the bytes/s that its memory is read with."""
 
     way: Way
     jobs: Jobs
@@ -56,6 +57,7 @@ class Needs:
     look: Callable[[], Awaitable[CatalogView]]
     sets: Callable[[], Mapping[str, QuestionSet]]
     free: Callable[[], int]
+    room: Room
     joules: Callable[[], float | None] = lambda: None
     bandwidth: Callable[[], float | None] = lambda: None
     usual_set: str = "standard"
@@ -126,13 +128,14 @@ class Comparisons:
         """Begin to measure; what is known of the variants is in the card at once. Raises `BadRequest` with what is
         wrong, `ModelNotFound`, `HostError`."""
         asked = asked.checked()
-        chosen = choose(asked, await self._needs.look())
+        view = await self._needs.look()
+        chosen = choose(asked, view)
         questions = self._questions(asked)
         asked = replace(asked, host=chosen.host, models=chosen.names)
         subjects, reference, server = await self._look(asked)
         now = self._needs.clock.now()
         there = await asyncio.to_thread(environment, self._address(asked.host), server)
-        if (budget := self._wish(asked, self._address(asked.host)).budget) < UNLIMITED:
+        if (budget := self._wish(asked, view).budget) < UNLIMITED:
             there = replace(there, facts={**there.facts, "memory_budget": budget})
         card = Scorecard(
             id=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{secrets.token_hex(2)}",
@@ -230,8 +233,8 @@ class Comparisons:
         raw = await asyncio.to_thread(kept_raw, self._store, comparison_id, [one.digest for one in subjects])
         address = self._address(asked.host)
         joules = self._needs.joules if address.here else lambda: None
-        smaller = smaller_models(await self._needs.look(), card)
-        wish = replace(self._wish(asked, address), smaller=smaller)
+        view = await self._needs.look()
+        wish = replace(self._wish(asked, view), smaller=smaller_models(view, card))
         frame = Frame(
             card=card, asked=asked, subjects=subjects, reference=reference, questions=self._questions(asked),
             bench=bench, store=self._store, clock=self._needs.clock, server=server, publish=self._publish,
@@ -268,10 +271,11 @@ class Comparisons:
             for at, subject in enumerate(subjects)
         )
 
-    def _wish(self, asked: Asked, address: HostAddress) -> Wish:
-        """What the recommendation goes by: what was asked for, else what is free on this machine."""
-        free = memory_budget(self._needs.free()) if address.here else UNLIMITED
-        return Wish(asked.budget or free, asked.context, Use(asked.use), asked.floor)
+    def _wish(self, asked: Asked, view: CatalogView) -> Wish:
+        """What the recommendation goes by: what was asked for, else what is free on this machine, or would be without
+        what is loaded."""
+        budget = asked.budget or self._needs.room.budget(self._address(asked.host), view.loaded)
+        return Wish(budget, asked.context, Use(asked.use), asked.floor)
 
     def _questions(self, asked: Asked) -> QuestionSet:
         if asked.questions:

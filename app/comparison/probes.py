@@ -36,7 +36,7 @@ from app.core.errors import HostRefused
 from app.core.generation import Json
 
 PANGRAM = "The quick brown fox jumps over the lazy dog; 1,234.56 + 7 = {x}?\n\n\tPack my box with five dozen jugs."
-SINCE = "0.12.11"  # the first Ollama with logprobs
+SINCE = (0, 12, 11)  # the first Ollama with logprobs
 _LEAST, _MOST = 192, 768  # tokens of a quick run for each variant
 _TEXTS, _MOST_TEXTS = 24, 32
 _SHORTEST, _LONGEST = 8, 24  # tokens of a text

@@ -19,6 +19,7 @@ from app.core.generation import Json
 from app.models.gguf_writer import tensor_bytes
 from app.models.naming import canonical_label, file_type_name, nominal_bits, read_tag
 from app.models.quantized_size import growth, shown_model
+from app.services.host_versions import older_than
 from app.wire.model_names import parse_name
 
 FULL_BITS = 15.5
@@ -31,7 +32,7 @@ _DRAFTS = ("nextn_predict_layers", "draft_num_predict")
 
 def too_old(server: tuple[str, str]) -> bool:
     """Whether the host's version is from before logprobs. One that tells no numbers is taken to be new."""
-    return _numbers(server[0]) < _numbers(SINCE) if _numbers(server[0]) else False
+    return older_than(server[0], SINCE, server[1])
 
 
 def withheld(
@@ -269,7 +270,7 @@ def _template(subject: Subject, ref: Subject) -> Finding:
 
 def _server_too_old(server: tuple[str, str]) -> Finding:
     text = f"The server ({server[0]}) gives no probabilities of tokens, so quality cannot be measured; speed is."
-    return Finding("server-too-old", Severity.REFUSED, text, f"Update Ollama to {SINCE} or newer.")
+    return Finding("server-too-old", Severity.REFUSED, text, f"Update Ollama to {'.'.join(map(str, SINCE))} or newer.")
 
 
 def _partly_offloaded(subject: Subject, share: float) -> Finding:
@@ -292,11 +293,6 @@ def _too_long(count: int) -> Finding:
 
 
 # -- small things ---------------------------------------------------------------------------------------------------
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    found = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
-    return tuple(int(number) for number in found.groups()) if found else ()
 
 
 def _plain(label: str) -> str:

@@ -77,6 +77,10 @@ class CatalogView:
     hosts: tuple[HostStatus, ...] = ()
     problems: tuple[str, ...] = ()
 
+    @property
+    def loaded(self) -> tuple[LoadedModel, ...]:
+        return tuple(one.loaded for family in self.families for one in family.variants if one.loaded is not None)
+
     def find(self, name: str) -> tuple[CatalogFamily, CatalogVariant] | None:
         """By name or alias, as a user may have typed it."""
         for family in self.families:

@@ -9,7 +9,9 @@ import pytest
 
 from app.comparison.alias_choice import CHOICE_SECONDS, NOTHING_SECONDS, AliasChooser, KeptChoices
 from app.comparison.results import Finding, Scorecard, Severity
+from app.comparison.room import Room
 from app.core.errors import ModelNotFound, NoHealthyHost
+from app.core.hardware import Gpus
 from app.core.hosts import HostAddress, LoadedModel, ModelDetail
 from app.models.catalog import CatalogFamily, CatalogVariant, CatalogView
 from app.services.alias_targets import Choice, Wish
@@ -59,7 +61,7 @@ def chooser(*families: CatalogFamily, free: float = 16.0, cards: tuple[Scorecard
         return addresses[name]
 
     shop = Shop(CatalogView(families))
-    return AliasChooser(shop, lambda: cards, address, lambda: round(free * GIB))  # type: ignore[arg-type]
+    return AliasChooser(shop, lambda: cards, address, Room(lambda: round(free * GIB), Gpus))  # type: ignore[arg-type]
 
 
 def loaded(one: CatalogVariant) -> CatalogVariant:

@@ -31,7 +31,7 @@ def test_lengths_of_prompts_and_answers_are_those_measured():
     told = (
         f"about {speed.TTFT_TOKENS} tokens of prompt", f"about {speed.SHORT} and {speed.LONG} tokens",
         f"answers of {speed.DECODE_TOKENS} tokens", f"{speed.DEPTHS[1]:,} and {speed.DEPTHS[2]:,} tokens before it",
-        f"the {TOP} likeliest tokens", f"Ollama {SINCE} or newer", f"± {100 * MARGIN:g} points",
+        f"the {TOP} likeliest tokens", f"Ollama {'.'.join(map(str, SINCE))} or newer", f"± {100 * MARGIN:g} points",
         f"with {100 * POWER:g} % power", f"{100 * CONFIDENCE:g} %, over texts",
     )  # fmt: skip
     assert [text for text in told if text not in FLAT] == []

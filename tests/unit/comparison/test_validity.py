@@ -109,7 +109,9 @@ def test_importance_matrices_drafts_and_a_quantized_reference_are_worth_a_note()
     }
 
 
-@pytest.mark.parametrize(("version", "old"), [("0.12.10", True), ("0.12.11", False), ("0.9.0", True), ("", False)])
+@pytest.mark.parametrize(
+    ("version", "old"), [("0.12.10", True), ("0.12.11", False), ("0.9.0", True), ("", False), ("0.0.0", False)]
+)
 def test_a_server_from_before_logprobs_measures_speed_only(version: str, old: bool) -> None:
     assert validity.too_old((version, "")) is old
     assert codes(subject(), server=(version, "")) == ({"server-too-old": Severity.REFUSED} if old else {})
