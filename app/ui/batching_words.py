@@ -20,9 +20,9 @@ KINDS_TOLD = {
 }
 METHODS = {
     SLOTS: "So many requests begin at the same moment, each with words of its own that no host has read before, and "
-    "are of one length; the first round goes up, the others down and up. The knee is the last step that brings 15 % "
-    "more tokens a second for each doubling, seen from every smaller one; how sure it is comes from drawing the "
-    "measuring errors again.",
+    "are of one length; the first round goes up, the others visit small and large steps in turn. The knee is the last "
+    "step that brings 15 % more tokens a second for each doubling, seen from every smaller one, in the median of the "
+    "curves that explain all visits, each by how well it does; how sure it is comes from how far these differ.",
     OPTIONS: "Each round measures every setup once, to and fro, with the model loaded anew; ratios are paired by "
     "round, with 95 % intervals, and called faster or slower only where that holds after Holm over all setups. Quality "
     "is the divergence of the next token's probabilities on answers of what is in force.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.comparison.batching.knee import GAIN, SURE
+from app.comparison.batching.knee import GAIN, NEARLY
 from app.comparison.batching.options_run import EVEN, FASTER
 from app.comparison.batching.slots_run import WORTH, best_batch
 from app.comparison.batching.study import Advice, ArmResult, BatchTried, Knee, Point, Study
@@ -78,11 +78,11 @@ def _why(study: Study, knee: Knee) -> str:
 
 
 def _sureness(knee: Knee) -> str:
-    if not knee.near:
-        return "Measured in one round: how sure it is cannot be told."
-    told = f"With the measuring errors drawn again, {_percent(knee.confidence)} give this step and "
-    told += f"{_percent(knee.near)} it or a step beside it"
-    return f"{told}." if knee.confidence >= SURE else f"{told}: not sure, measure in more rounds."
+    told = (
+        f"Of the curves that explain what was measured, by their weight {_percent(knee.confidence)} bend at this step "
+    )
+    told += f"and {_percent(knee.near)} at it or a step beside it"
+    return f"{told}." if knee.near >= NEARLY else f"{told}: not sure, measure in more rounds."
 
 
 def _other_shapes(study: Study, knee: Knee) -> list[str]:

@@ -1,18 +1,19 @@
 """The sweep of slots: up the ladder until past the knee, to and fro until the knee is sure, then batches at the knee.
 
-The first round goes up and finds how far there is anything to gain; the further ones go down and up over the same
-steps, so that a machine that slows down as it warms up slows all steps alike.
+The first round goes up and finds how far there is anything to gain; the further ones visit small and large steps next
+to each other, to and fro, so that a load that comes or goes meanwhile slows both alike. Where the knee comes out within
+two steps of the end after all, further steps are visited.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from app.comparison.batching import knee as curve
 from app.comparison.batching.frame import Frame
-from app.comparison.batching.site import Site
-from app.comparison.batching.study import BatchTried, Knee, Point, Shape
+from app.comparison.batching.site import WAVES, Site
+from app.comparison.batching.study import LADDER, BatchTried, Knee, Point, Shape
 from app.comparison.batching.waves import Visit, point_of
 from app.comparison.intervals import paired_ratio
 from app.comparison.speed import log_t
@@ -20,6 +21,8 @@ from app.core.errors import HostRefused
 from app.core.runtime_setup import RuntimeSetup
 
 LEAST_ROUNDS = 3  # where so many may be made
+BEYOND = 2  # steps past the knee that are measured
+ALONE = 4  # waves of one request, which are short
 LEAST_STEPS = 4  # before the first round, one figure a step, may say that there is no more to gain
 BATCH_ROUNDS = 3
 WORTH = 1.03  # times the rate that another batch has to bring before it is named
@@ -30,7 +33,8 @@ class SlotsRun:
     def __init__(self, frame: Frame) -> None:
         self._frame, self._asked = frame, frame.asked
         self._visits: dict[Shape, dict[int, list[Visit]]] = {shape: {} for shape in self._asked.shapes}
-        self._bound: dict[Shape, str] = {}
+        self._seen: dict[Shape, list[tuple[int, float]]] = {shape: [] for shape in self._asked.shapes}  # in their order
+        self._climbed: dict[Shape, bool] = {}  # the first round is over; whether the host was full then
         self._most = self._asked.most
 
     async def run(self) -> None:
@@ -42,12 +46,12 @@ class SlotsRun:
             await self._climb(site, shape)
         self._frame.total = self._frame.done + (least - 1) * sum(sum(levels) for levels in self._visits.values())
         for number in range(1, self._asked.rounds):
-            if number >= least and all(_sure(knee) for knee in self._frame.study.knees):
+            if number >= least and all(self._found(shape).sure for shape in self._visits):
                 break
             self._frame.total = max(
                 self._frame.total, self._frame.done + sum(sum(levels) for levels in self._visits.values())
             )
-            await self._again(site, downwards=number % 2 == 1)
+            await self._again(site, number)
         await site.unload(self._asked.model)
         if self._asked.batches:
             await self._batches()
@@ -70,21 +74,23 @@ class SlotsRun:
                 await self._frame.tell(notes=(*self._frame.study.notes, note))
 
     async def _climb(self, site: Site, shape: Shape) -> None:
-        rates: list[float] = []
-        levels: list[int] = []
-        bound = "most"
-        for level in (step for step in self._asked.ladder if step <= self._most):
+        full = False
+        for count, level in enumerate(self._ladder, 1):
             await self._visit(site, shape, level)
-            levels.append(level)
-            rates.append(self._visits[shape][level][0].rate)
-            if len(levels) >= LEAST_STEPS and curve.past(levels, rates):
-                bound = ""
+            full = not self._frame.own and self._host_is_full(shape, self._ladder[:count])
+            if full or (count >= LEAST_STEPS and self._found(shape).place <= count - 1 - BEYOND):
                 break
-            if not self._frame.own and self._host_is_full(shape, levels):
-                bound = "host"
-                break
-        self._bound[shape] = bound
+        self._climbed[shape] = full
         await self._told()
+
+    @property
+    def _ladder(self) -> tuple[int, ...]:
+        return tuple(step for step in self._asked.ladder if step <= self._most)
+
+    def _found(self, shape: Shape) -> curve.Found:
+        """Curves are followed past the last step, so that a knee which lies there is seen to."""
+        further = tuple(step for step in LADDER if step > self._ladder[-1])
+        return curve.found((*self._ladder, *(further or (2 * self._ladder[-1],))), self._seen[shape])
 
     def _host_is_full(self, shape: Shape, levels: Sequence[int]) -> bool:
         """Whether it runs no more at once than it did at the step before."""
@@ -96,15 +102,20 @@ class SlotsRun:
     def _at_once(self, shape: Shape, level: int) -> int:
         return point_of(shape, level, self._visits[shape][level]).at_once
 
-    async def _again(self, site: Site, *, downwards: bool) -> None:
+    async def _again(self, site: Site, number: int) -> None:
         for shape, levels in self._visits.items():
-            for level in sorted(levels, reverse=downwards):
+            for level in round_order(levels, number):
                 await self._visit(site, shape, level)
+            while not self._climbed[shape] and len(levels) < len(self._ladder):
+                if self._found(shape).place <= len(levels) - 1 - BEYOND:
+                    break
+                await self._visit(site, shape, self._ladder[len(levels)])
             await self._told()
 
     async def _visit(self, site: Site, shape: Shape, level: int) -> None:
         self._frame.step(0, f"{level} at once, {shape.told}")
-        visit = await site.visit(shape, level)
+        visit = await site.visit(shape, level, waves=max(WAVES, ALONE // level))
+        self._seen[shape].append((level, visit.rate))
         self._visits[shape].setdefault(level, []).append(visit)
         self._frame.step(level, f"{level} at once, {shape.told}")
         await self._told()
@@ -119,16 +130,16 @@ class SlotsRun:
         ]  # fmt: skip
 
     def _knees(self) -> list[Knee]:
-        """From the rounds that went over all steps, once the first has ended."""
-        found = []
-        for shape, bound in self._bound.items():
-            levels = sorted(self._visits[shape])
-            whole = min(len(visits) for visits in self._visits[shape].values())
-            rounds = [[self._visits[shape][level][number].rate for level in levels] for number in range(whole)]
-            place, confidence, near = curve.sureness(levels, rounds)
-            last = place == len(levels) - 1  # whatever ended the climb, nothing is known of what lies beyond
-            found.append(Knee(shape, levels[place], confidence, near, (bound or "most") if last else ""))
-        return found
+        """Of those shapes whose first round has ended."""
+        knees = []
+        for shape, full in self._climbed.items():
+            levels, found = sorted(self._visits[shape]), self._found(shape)
+            slots, bound = levels[found.place], "most" if found.place == len(levels) - 1 else ""
+            at_once = max(self._at_once(shape, level) for level in levels)
+            if full and slots >= at_once:
+                slots, bound = max(level for level in levels if level <= at_once), "host"
+            knees.append(Knee(shape, slots, found.confidence, found.near, bound))
+        return knees
 
     # -- batches, and the setting itself --------------------------------------------------------------------------
 
@@ -191,5 +202,8 @@ def best_batch(tried: Sequence[BatchTried]) -> int | None:
     return max(better, key=lambda one: one.ratio.value if one.ratio else 0.0).batch if better else None
 
 
-def _sure(knee: Knee) -> bool:
-    return knee.confidence >= curve.SURE and knee.near >= curve.NEARLY
+def round_order(levels: Iterable[int], number: int) -> list[int]:
+    """Smallest, largest, second smallest …, and every other round the other way."""
+    ranked = sorted(levels)
+    order = [ranked[place // 2 if place % 2 == 0 else -1 - place // 2] for place in range(len(ranked))]
+    return order if number % 2 else order[::-1]

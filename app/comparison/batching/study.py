@@ -119,9 +119,9 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Knee:
-    """Where more slots stop being worth it. `confidence`: how often this step comes out when the measuring errors are
-    drawn again; `near`: this step or one beside it. `bound` says what ended the sweep where that was not the knee:
-    "most" (the last step that was asked for) or "host" (it answers no more at once)."""
+    """Where more slots stop being worth it. `confidence`: the weight of the curves with this knee among all that may
+    explain what was measured; `near`: with this step or one beside it. `bound` says what ended the sweep where that was
+    not the knee: "most" (the last step that was asked for) or "host" (it answers no more at once)."""
 
     shape: Shape
     slots: int
