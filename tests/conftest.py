@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tooling.system_packages import find_chromium
 
@@ -32,6 +33,9 @@ CHROMIUM_FLAGS = [
     "--disable-sync",
 ]
 NO_BROWSER = "no Chromium on this machine"
+# How long an example takes says something of the machine, not of the code.
+settings.register_profile("loupe", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("loupe")
 
 
 def pytest_configure() -> None:
