@@ -25,6 +25,7 @@ from app.backends.ollama_http import HostTimeouts, OllamaHttp
 from app.core.errors import HostUnreachable, HostWarming
 from app.core.generation import Chunk, GenerationRequest
 from app.core.hosts import HostAddress, LoadedModel, ModelDetail, ModelInfo, RawAnswer
+from app.core.runtime_setup import PLAIN_KV, VARIABLES
 
 log = structlog.get_logger("loupe.runtime")
 
@@ -50,6 +51,10 @@ class EmbeddedSettings:
     ready_seconds: float = READY_SECONDS
     stop_seconds: float = STOP_SECONDS
     timeouts: HostTimeouts = HostTimeouts()
+
+    def address(self, url: str = "", key: str | None = None) -> HostAddress:
+        kv_type = self.limits.get(VARIABLES["kv_type"], "").lower() or PLAIN_KV
+        return HostAddress(self.name, url, self.slots, key, embedded=True, kv_type=kv_type)
 
 
 class EmbeddedRuntime:
@@ -81,7 +86,7 @@ class EmbeddedRuntime:
     @property
     def address(self) -> HostAddress:
         running = self._keeper.running
-        return running or HostAddress(self._settings.name, "", slots=self._settings.slots, embedded=True)
+        return running or self._settings.address()
 
     @property
     def pid(self) -> int | None:
@@ -240,7 +245,7 @@ class _Keeper:
         for line in process.stdout or ():
             url = _ready_url(line)
             if url and self.running is None:
-                self.running = HostAddress(self._settings.name, url, slots=self._settings.slots, key=key, embedded=True)
+                self.running = self._settings.address(url, key)
                 log.info("runtime ready", pid=process.pid)
 
     def _kill_unready(self, process: subprocess.Popen[bytes]) -> None:

@@ -8,7 +8,7 @@ one with the most weights goes first that has a sound variant which fits: a smal
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.comparison.advice import candidate
 from app.comparison.results import Scorecard, Severity
@@ -17,9 +17,10 @@ from app.core.errors import LoupeError, ModelNotFound
 from app.core.hosts import HostAddress
 from app.core.measures import MemoryPoint
 from app.core.ports import Clock
+from app.core.runtime_setup import PLAIN_KV
 from app.models.advisor import UNLIMITED, Candidate, advise
 from app.models.catalog import Catalog, CatalogFamily, CatalogVariant, CatalogView
-from app.models.memory_report import memory_of
+from app.models.memory_report import memory_at
 from app.models.naming import canonical_label
 from app.models.wishes import Wish as Asked
 from app.services.alias_targets import Choice, Wish
@@ -74,8 +75,8 @@ class AliasChooser:
         """The best first; where one that is loaded will do, that one before it."""
         measured = self._measured()
         context = wish.context or CONTEXT
-        pool = [measured.get(one.digest) or self._predicted(one, context) for one in variants]
-        told = advise(pool, Asked(self._budget(variants, view), context))
+        pool = [self._candidate(one, context, measured.get(one.digest)) for one in variants]
+        told = advise(pool, Asked(self._budget(variants, view), context, kv_type=self._kv_type(variants)))
         names = [name for name in (told.variant, *told.tied, told.runner_up) if name]
         if wish.loaded:
             loaded = [one.name for one in variants if one.loaded is not None]
@@ -97,12 +98,24 @@ class AliasChooser:
                     found.setdefault(one.digest, candidate(one))
         return found
 
+    def _candidate(self, variant: CatalogVariant, context: int, measured: Candidate | None) -> Candidate:
+        """What was measured, with the memory that it takes as its host is set up now."""
+        now = self._predicted(variant, context)
+        if measured is None:
+            return now
+        return replace(measured, memory=now.memory, margin=now.margin) if now.memory else measured
+
+    def _kv_type(self, variants: list[CatalogVariant]) -> str:
+        """What their hosts keep the context in; where they differ, what takes most."""
+        kinds = {address.kv_type for one in variants if (address := self._address(one.host)) is not None}
+        return kinds.pop() if len(kinds) == 1 else PLAIN_KV
+
     def _predicted(self, variant: CatalogVariant, context: int) -> Candidate:
         detail = self.catalog.detail(variant.digest)
         address = self._address(variant.host)
         points, margin = tuple[MemoryPoint, ...](), variant.size // 2
         if detail is not None and address is not None:
-            memory = memory_of(detail, variant.size, context=context, slots=address.slots, own=address.embedded)
+            memory = memory_at(address, detail, variant.size, context)
             if memory.points:
                 points, margin = memory.points, memory.band or 0
         return Candidate(

@@ -34,7 +34,7 @@ from app.core.hosts import HostAddress
 from app.core.ports import Clock
 from app.models.advisor import UNLIMITED
 from app.models.catalog import CatalogView
-from app.models.memory_report import memory_of
+from app.models.memory_report import memory_at
 from app.models.wishes import Use, Wish
 from app.services.jobs import JobHandle, Jobs, JobView
 from app.services.perseverance import persevere
@@ -264,9 +264,7 @@ class Comparisons:
         return tuple(
             subject.result(
                 reference=at == reference,
-                memory=memory_of(
-                    subject.detail, subject.info.size, context=asked.context, slots=address.slots, own=address.embedded
-                ),
+                memory=memory_at(address, subject.detail, subject.info.size, asked.context),
             )
             for at, subject in enumerate(subjects)
         )
@@ -274,8 +272,9 @@ class Comparisons:
     def _wish(self, asked: Asked, view: CatalogView) -> Wish:
         """What the recommendation goes by: what was asked for, else what is free on this machine, or would be without
         what is loaded."""
-        budget = asked.budget or self._needs.room.budget(self._address(asked.host), view.loaded)
-        return Wish(budget, asked.context, Use(asked.use), asked.floor)
+        address = self._address(asked.host)
+        budget = asked.budget or self._needs.room.budget(address, view.loaded)
+        return Wish(budget, asked.context, Use(asked.use), asked.floor, address.kv_type)
 
     def _questions(self, asked: Asked) -> QuestionSet:
         if asked.questions:

@@ -27,7 +27,7 @@ def environment(address: HostAddress, version: tuple[str, str]) -> Environment:
     facts: dict[str, Json] = _facts() if here else {}
     machine = ", ".join(str(fact) for fact in facts.values() if fact) if here else ELSEWHERE
     server = version[1] or f"Ollama {version[0]}"
-    facts |= {"protocol": version[0], "embedded": address.embedded, "slots": address.slots}
+    facts |= {"protocol": version[0], "embedded": address.embedded, "slots": address.slots, "kv_type": address.kv_type}
     return Environment(__version__, address.name, server, machine, facts)
 
 

@@ -10,17 +10,20 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from app.core.generation import Json
+from app.core.runtime_setup import PLAIN_KV
 
 
 @dataclass(frozen=True, slots=True)
 class HostAddress:
-    """Where a host is. `slots` is how many generations we let run there at once (Ollama does not reveal its own)."""
+    """Where a host is. `slots` is how many generations we let run there at once, `kv_type` what it keeps the
+    context in, as far as we set it up (Ollama reveals neither)."""
 
     name: str
     url: str
     slots: int = 1
     key: str | None = field(default=None, repr=False)
     embedded: bool = False
+    kv_type: str = PLAIN_KV
 
     @property
     def here(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.core.hosts import ModelDetail
+from app.core.hosts import HostAddress, ModelDetail
 from app.core.measures import Memory, MemoryPoint
 from app.models.memory_facts import ModelFacts
 from app.models.memory_fit import MemoryPrediction, facts_of_detail, predict
@@ -30,6 +30,13 @@ def memory_of(
         points=_points(facts, context, slots, kv_type, batch),
         notes=made.notes,
     )
+
+
+def memory_at(address: HostAddress, detail: ModelDetail, size: int | None, context: int) -> Memory:
+    """The same, as that host is set up."""
+    return memory_of(
+        detail, size, context=context, slots=address.slots, kv_type=address.kv_type, own=address.embedded
+    )  # fmt: skip
 
 
 def _parts(made: MemoryPrediction) -> dict[str, int]:

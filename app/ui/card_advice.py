@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.comparison.results import Scorecard
+from app.core.runtime_setup import PLAIN_KV
 from app.models.wishes import FLOORS, Use, Wish
 
 MIB, GIB = 2**20, 2**30
@@ -54,8 +55,11 @@ def _steps(low: int, high: int) -> list[int]:
     return [size for size in found if size < high * 1.3]
 
 
-def wish_of(budget: int, context: int, use: Use, least: float | None) -> Wish:
-    return Wish(budget, context, use, None if least is None else float(least))
+def wish_of(card: Scorecard, budget: int, context: int, use: Use, least: float | None) -> Wish:
+    """For the host of this card, with its cache kept as it was then."""
+    kept = card.environment.facts.get("kv_type")
+    kv_type = kept if isinstance(kept, str) else PLAIN_KV
+    return Wish(budget, context, use, None if least is None else float(least), kv_type)
 
 
 def least_speed(use: Use) -> int:
@@ -66,4 +70,4 @@ def least_speed(use: Use) -> int:
 def first_wish(card: Scorecard) -> Wish:
     """What the sliders stand at before anybody moves them; for it the card has its recommendation."""
     choices = choices_of(card)
-    return wish_of(choices.budget, choices.context, Use.CHAT, least_speed(Use.CHAT))
+    return wish_of(card, choices.budget, choices.context, Use.CHAT, least_speed(Use.CHAT))

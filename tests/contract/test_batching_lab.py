@@ -122,7 +122,8 @@ async def test_a_setup_is_applied_when_the_answers_that_run_have_ended_and_is_ke
         assert (await answering).done_reason and (await waiting).done_reason  # nobody was cut off or refused
         await until(lambda: not services.jobs.get(job.id).active)
         assert services.jobs.get(job.id).state is JobState.DONE, services.jobs.get(job.id).error
-        assert services.pool.statuses()[0].address.slots == 2
+        there = services.pool.statuses()[0].address  # what memory is predicted from
+        assert (there.slots, there.kv_type) == (2, "q8_0")
         assert services.tuning.in_force == RuntimeSetup(slots=2, threads=1, batch=128, kv_type="q8_0")
         assert ("OLLAMA_NUM_PARALLEL", "2", "applied, runtime.json") in services.check._around.settings()
         assert any("2 slots" in line for line in services.runtime.log_tail)

@@ -43,7 +43,7 @@ def show(card: Scorecard) -> None:
                 "Least speed", card_advice.LEAST_SPEEDS, value=card_advice.least_speed(Use.CHAT),
                 key=f"{SPEED}-{card.id}", format_func=lambda tps: f"{tps} tok/s",
             )  # fmt: skip
-        wish = card_advice.wish_of(budget, context, use or Use.CHAT, least)
+        wish = card_advice.wish_of(card, budget, context, use or Use.CHAT, least)
         told = card.recommendation if wish == card_advice.first_wish(card) else None
         with sentence:
             st.html(_html(card, told or _advised(card, wish)))

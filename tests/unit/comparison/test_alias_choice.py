@@ -17,6 +17,7 @@ from app.models.catalog import CatalogFamily, CatalogVariant, CatalogView
 from app.services.alias_targets import Choice, Wish
 from tests.fakes import FakeClock
 from tests.unit.comparison.cards import card
+from tests.unit.models.test_memory_fit import llama
 
 pytestmark = pytest.mark.anyio
 GIB = 1 << 30
@@ -44,23 +45,27 @@ class Shop:
     """A catalog that a test fills."""
 
     view: CatalogView
+    known: ModelDetail | None = None
 
     async def snapshot(self, *, stale_ok: bool = False) -> CatalogView:
         return self.view
 
     def detail(self, digest: str) -> ModelDetail | None:
-        return None
+        return self.known
 
 
-def chooser(*families: CatalogFamily, free: float = 16.0, cards: tuple[Scorecard, ...] = ()) -> AliasChooser:
-    addresses = {"here": HERE, "far": FAR}
+def chooser(
+    *families: CatalogFamily, free: float = 16.0, cards: tuple[Scorecard, ...] = (), here: HostAddress = HERE,
+    known: ModelDetail | None = None,
+) -> AliasChooser:  # fmt: skip
+    addresses = {"here": here, "far": FAR}
 
     def address(name: str) -> HostAddress:
         if name not in addresses:
             raise NoHealthyHost({})
         return addresses[name]
 
-    shop = Shop(CatalogView(families))
+    shop = Shop(CatalogView(families), known)
     return AliasChooser(shop, lambda: cards, address, Room(lambda: round(free * GIB), Gpus))  # type: ignore[arg-type]
 
 
@@ -99,6 +104,17 @@ async def test_memory_of_loaded_models_counts_as_free_for_it_can_be_had_back():
     held = replace(SMALL, variants=(loaded(replace(SMALL.variants[0], size=6 * GIB)), *SMALL.variants[1:]))
     assert (await chooser(LARGE, free=4)(Wish("large:7b"))).names == ()
     assert (await chooser(LARGE, held, free=4)(Wish("large:7b"))).names[0] == "large:7b-Q4_K_M"
+
+
+async def test_what_the_host_keeps_the_context_in_counts():
+    """Four slots of 4,096 tokens are 2 GiB in 16 bits and 0.6 in four."""
+    plain = replace(HERE, slots=4, embedded=True)
+    found, small = [
+        await chooser(LARGE, free=7.5, here=one, known=llama())(Wish("large:7b"))
+        for one in (plain, replace(plain, kv_type="q4_0"))
+    ]
+    assert found.names[0] == small.names[0] == "large:7b-Q4_K_M"
+    assert "with the cache kept as q8_0" in found.why and "cache kept" not in small.why
 
 
 async def test_of_another_machine_no_memory_is_known_and_none_is_counted():

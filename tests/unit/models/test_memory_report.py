@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from app.core.hosts import ModelDetail, TensorInfo
+from app.backends.embedded import EmbeddedSettings
+from app.core.hosts import HostAddress, ModelDetail, TensorInfo
 from app.models.advisor import Candidate
 from app.models.candidates import need
 from app.models.memory_fit import facts_of_detail, predict
-from app.models.memory_report import memory_of
+from app.models.memory_report import memory_at, memory_of
 from tests.model_shapes import SHAPES
 from tests.unit.models.test_memory_fit import MIB, detail, gemma3, llama
 
@@ -97,3 +100,15 @@ def test_a_state_space_takes_the_same_at_any_context():
     short, long = (memory_of(detail("mamba", **keys), FILE, context=size) for size in (2048, 65536))
     assert short.parts["state"] == long.parts["state"] == 48 * 4 * (3 * 3072 + 16 * 3072)
     assert "kv" not in short.parts
+
+
+def test_a_cache_type_that_was_applied_to_our_runtime_is_in_its_prediction():
+    plain = EmbeddedSettings(Path("store"), slots=4).address()
+    small = EmbeddedSettings(Path("store"), slots=4, limits={"OLLAMA_KV_CACHE_TYPE": "q5_1"}).address()
+    assert memory_at(plain, llama(), FILE, 8192) == memory_of(llama(), FILE, context=8192, slots=4, own=True)
+    made = memory_at(small, llama(), FILE, 8192)
+    assert made == memory_of(llama(), FILE, context=8192, slots=4, kv_type="q5_1", own=True)
+    assert made.parts["kv"] == 4 * 1024 * MIB * 24 // 64  # 24 bytes for 32 numbers of 2
+    assert {one.kv_type for one in made.points} == {"q5_1", "f16", "q8_0", "q4_0"}
+    elsewhere = HostAddress("there", "http://10.0.0.9:11434")
+    assert memory_at(elsewhere, llama(), FILE, 8192) == memory_of(llama(), FILE, context=8192)

@@ -97,6 +97,12 @@ def test_sliders_reach_from_too_little_to_all_that_the_machine_has() -> None:
     assert card_advice.choices_of(silent).budget >= 2 * max(variant.size for variant in card.variants)
 
 
+def test_the_sliders_hold_for_the_cache_type_of_the_card() -> None:
+    card = scorecards.scorecard()
+    kept = replace(card, environment=replace(card.environment, facts={"kv_type": "q8_0"}))
+    assert (card_advice.first_wish(card).kv_type, card_advice.first_wish(kept).kv_type) == ("f16", "q8_0")
+
+
 def test_each_use_has_its_least_speed() -> None:
     assert [card_advice.least_speed(use) for use in (Use.CHAT, Use.CODE, Use.EXTRACTION)] == [8, 20, 4]
 
