@@ -44,7 +44,7 @@ async def test_a_host_is_measured_as_it_is_and_what_to_set_there_is_told(tmp_pat
         assert (told["state"], [point["slots"] for point in told["points"]]) == ("done", [1, 2])
         assert told["advice"]["lines"][0].startswith("OLLAMA_NUM_PARALLEL=")
         sent = [one.json for one in host.asked_for("/api/generate") if one.json.get("prompt")]
-        assert len(sent) == 1 + 2 * (2 + 4)  # the warm-up, and in each round two waves of one and of two
+        assert len(sent) == 1 + 2 * (4 + 4)  # the warm-up, and in each round four waves of one and two of two
         assert len({one["prompt"] for one in sent}) == len(sent) and all(one["raw"] for one in sent)
         assert host.asked_for("/api/generate")[-1].json["keep_alive"] == 0
 
