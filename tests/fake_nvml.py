@@ -41,7 +41,8 @@ class FakeLibrary:
     """`errors`: for functions that are about no GPU. `hang`: while it is clear, every call waits."""
 
     def __init__(self, *gpus: FakeGpu, errors: dict[str, int] | None = None) -> None:
-        self.gpus, self.errors = list(gpus), errors or {}
+        self.gpus: list[FakeGpu] = list(gpus)
+        self.errors: dict[str, int] = errors or {}
         self.running = threading.Event()
         self.running.set()
         self.inits = 0
@@ -77,7 +78,8 @@ class FakeLibrary:
 
     def _nvmlDeviceGetHandleByIndex_v2(self, index: Any, handle: Any) -> int | None:
         gpu = self.gpus[index.value]
-        if status := gpu.errors.get("handle"):
+        status: int = gpu.errors.get("handle", 0)
+        if status:
             return status
         ctypes.c_void_p.from_buffer(handle._obj).value = index.value + 1  # opaque to the binding
         return None

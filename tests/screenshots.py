@@ -206,7 +206,7 @@ def settle(page: Page) -> None:
     expect(page.get_by_test_id("stSkeleton")).to_have_count(0, timeout=30_000)  # not by a script: the policy forbids it
     live = "/service" in page.url and "view=" not in page.url
     if live or page.url.endswith("/dashboard"):
-        page.get_by_text("Up to date", exact=True).wait_for()
+        page.get_by_text("Up to date").first.wait_for()
     if page.url.endswith("/home"):
         page.locator(".lp-now dd").first.wait_for()
         page.get_by_text("Ask a question").or_(page.get_by_text("Chat", exact=True)).first.wait_for()

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from app.core.hardware import Gpu, GpuProcess, Gpus
+from app.core.hardware import Gpu, GpuProcess, Gpus, without_figures
 
 AGAIN_SECONDS = 30.0  # between two tries to reach a driver that is not there, or a GPU that is lost
 PCIE_A_LOOK = 4  # GPUs whose traffic one look asks for: the driver counts for 20 ms in each direction (H100, 580.159)
-NO_GPU = "no NVIDIA GPU here"
+NO_GPU, GONE = "no NVIDIA GPU here", "the NVIDIA driver is not there any more"
 
 
 class NvidiaGpus:
@@ -25,6 +25,7 @@ class NvidiaGpus:
         self._monotonic = monotonic
         self._driver: str | None = None  # None: the library is not open
         self._why = ""
+        self._seen = Gpus()  # when they last answered
         self._tried = float("-inf")
         self._looks = 0
         self._traffic: dict[str, _Answers] = {}  # by uuid: the newest, of an earlier look where more than four share
@@ -35,15 +36,20 @@ class NvidiaGpus:
 
         try:
             if self._driver is None and not self._open():
-                return Gpus(why=self._why)
+                return self._without()
             devices = self._devices(pynvml.nvmlDeviceGetCount())
         except pynvml.NVMLError as error:
             self._close(_why(error))
-            return Gpus(why=self._why)
+            return self._without()
         if any(gpu.lost for gpu in devices) and self._monotonic() - self._tried >= AGAIN_SECONDS:
             self._close("")  # a GPU that came back is seen after a new start of the library alone
             self._tried = float("-inf")
-        return Gpus(devices, self._driver or "", "" if devices else NO_GPU)
+        self._seen = Gpus(devices, self._driver or "", "" if devices else NO_GPU)
+        return self._seen
+
+    def _without(self) -> Gpus:
+        """GPUs that were there are not forgotten when their driver goes."""
+        return without_figures(self._seen, GONE if self._seen.devices and self._why == NO_GPU else self._why)
 
     def _devices(self, count: int) -> tuple[Gpu, ...]:
         turns = -(-count // PCIE_A_LOOK) or 1
@@ -132,7 +138,9 @@ def _lost(error: Any) -> str:
         return "the GPU has to be reset (nvidia-smi --gpu-reset, or restart the machine)"
     if error.value == pynvml.NVML_ERROR_NO_PERMISSION:
         return "the GPU may not be asked from here"
-    return "the GPU does not answer any more: it fell off the bus or lost its power; restart the machine"
+    if error.value in (pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_GPU_NOT_FOUND):
+        return "the GPU does not answer any more: it fell off the bus or lost its power; restart the machine"
+    return f"the driver answers: {error}"
 
 
 def _reason(error: Any) -> str:

@@ -27,6 +27,7 @@ from app.comparison.results import ProbeText, Scorecard, TokenRow, VariantResult
 from app.comparison.room import Room
 from app.comparison.scorecard import Frame, ScorecardRun
 from app.comparison.scorecard_store import ComparisonNotFound, ScorecardStore
+from app.comparison.speed import Joules, no_joules
 from app.comparison.subjects import Subject, choose, look, reference_of
 from app.core.errors import BadRequest, ModelNotFound
 from app.core.generation import Json
@@ -58,7 +59,7 @@ class Needs:
     sets: Callable[[], Mapping[str, QuestionSet]]
     free: Callable[[], int]
     room: Room
-    joules: Callable[[], float | None] = lambda: None
+    joules: Joules = no_joules
     bandwidth: Callable[[], float | None] = lambda: None
     usual_set: str = "standard"
 
@@ -232,7 +233,7 @@ class Comparisons:
         progress = await asyncio.to_thread(kept_progress, self._store, comparison_id)
         raw = await asyncio.to_thread(kept_raw, self._store, comparison_id, [one.digest for one in subjects])
         address = self._address(asked.host)
-        joules = self._needs.joules if address.here else lambda: None
+        joules = self._needs.joules if address.here else no_joules
         view = await self._needs.look()
         wish = replace(self._wish(asked, view), smaller=smaller_models(view, card))
         frame = Frame(

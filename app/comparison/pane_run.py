@@ -87,10 +87,10 @@ class PaneAsker:
     async def _watching(self, trace: Trace) -> AsyncGenerator[_Seen, None]:
         seen = _Seen()
         watcher = asyncio.create_task(self._watch(trace, seen), name="beside a pane")
-        before, finished = self._energy.read(), False
+        before, finished = await self._energy.read(), False
         try:
             yield seen
-            seen.joules, finished = drawn(before, self._energy.read()), True
+            seen.joules, finished = drawn(before, await self._energy.read()), True
         finally:
             watcher.cancel()
             if seen.loads is not None and not finished:

@@ -25,11 +25,13 @@ from app.comparison.scorecard_store import ScorecardStore
 from app.comparison.speed import (
     DEEP_VISITS,
     QUICK_VISITS,
+    Joules,
     SpeedSamples,
     measure_answers,
     measure_depths,
     measure_load,
     measure_sustained,
+    no_joules,
 )
 from app.comparison.subjects import Subject
 from app.comparison.task_bank import make_tasks
@@ -61,7 +63,7 @@ class Frame:
     publish: Callable[[Scorecard], None]
     wish: Wish
     idle: Callable[[], float] = lambda: 0.0
-    joules: Callable[[], float | None] = lambda: None
+    joules: Joules = no_joules
     bandwidth: Callable[[], float | None] = lambda: None
     progress: Progress = field(default_factory=Progress)
     raw: Raw = field(default_factory=Raw)

@@ -53,6 +53,12 @@ class Gpus:
     why: str = ""
 
 
+def without_figures(gpus: Gpus, why: str) -> Gpus:
+    """The same GPUs, of none of which anything is known now."""
+    lost = tuple(Gpu(gpu.index, gpu.name, gpu.uuid, lost=why) for gpu in gpus.devices)
+    return Gpus(lost, gpus.driver, why)
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessUse:
     """One of our processes: `cpu` in cores (1.0 is one core busy), `memory` is its resident set in bytes."""

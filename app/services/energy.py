@@ -5,28 +5,36 @@ The counters are of the whole machine, so a figure means something only for work
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import cached_property
 from pathlib import Path
 
 POWERCAP = Path("/sys/class/powercap")
 NO_COUNTER = "this machine has no energy counter that may be read"
+DRIVER_SECONDS = 0.5  # that a GPU's driver is waited for
 Counter = Callable[[], float]
 """Joules since some moment in the past."""
 
 
 class EnergyMeter:
-    """Looks for counters at the first reading. Blocks for well under a millisecond."""
+    """Looks for counters at the first reading."""
 
     def __init__(self, powercap: Path = POWERCAP) -> None:
         self._powercap = powercap
+        self._asked: tuple[float, Future[tuple[float, ...] | None]] | None = None  # since when, and the driver's answer
 
-    def read(self) -> tuple[float, ...] | None:
-        """Joules of each counter so far; None where there is none."""
+    async def read(self) -> tuple[float, ...] | None:
+        """Joules of each counter so far; None where there is none, or where one does not answer. A GPU's driver may
+        hang: it is asked in a thread, and one that hangs is waited for once."""
+        gpus = await self._gpus()
         try:
-            return tuple(counter() for counter in self._counters) or None
-        except (OSError, ValueError, RuntimeError):
+            return None if gpus is None else (*(counter() for counter in self._processor), *gpus) or None
+        except (OSError, ValueError):
             return None
 
     def processor(self) -> float | None:
@@ -36,14 +44,30 @@ class EnergyMeter:
         except (OSError, ValueError):
             return None
 
-    def total(self) -> float | None:
-        """Joules of all counters together so far; None where there is none."""
-        read = self.read()
+    async def total(self) -> float | None:
+        """Joules of all counters together so far; None as for `read`."""
+        read = await self.read()
         return sum(read) if read else None
 
+    async def _gpus(self) -> tuple[float, ...] | None:
+        if self._asked is None or self._asked[1].done():
+            self._asked = time.monotonic(), Future()
+            threading.Thread(target=self._answer, args=(self._asked[1],), name="loupe-energy", daemon=True).start()
+        since, answer = self._asked
+        left = since + DRIVER_SECONDS - time.monotonic()
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(answer)), max(0.0, left))
+        return None
+
+    def _answer(self, future: Future[tuple[float, ...] | None]) -> None:
+        try:
+            future.set_result(tuple(counter() for counter in self._gpu_counters))
+        except Exception:  # whatever a driver's binding thinks of: a figure is missing, and no answer fails
+            future.set_result(None)
+
     @cached_property
-    def _counters(self) -> tuple[Counter, ...]:
-        return (*self._processor, *_gpus())
+    def _gpu_counters(self) -> tuple[Counter, ...]:
+        return tuple(_gpus())
 
     @cached_property
     def _processor(self) -> tuple[Counter, ...]:
@@ -86,13 +110,7 @@ def _gpus() -> list[Counter]:
 def _gpu(handle: object) -> Counter:
     import pynvml
 
-    def read() -> float:
-        try:
-            return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
-        except pynvml.NVMLError as error:
-            raise RuntimeError(str(error)) from error
-
-    return read
+    return lambda: float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
 
 
 def drawn(before: tuple[float, ...] | None, after: tuple[float, ...] | None) -> float | None:

@@ -10,12 +10,11 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import replace
 from typing import Generic, TypeVar
 
 import structlog
 
-from app.core.hardware import Gpus, HardwareState, Machine
+from app.core.hardware import Gpus, HardwareState, Machine, without_figures
 from app.core.ports import Clock
 
 EVERY = 1.0  # seconds between two looks
@@ -39,8 +38,8 @@ class Hardware:
         self, read_machine: Callable[[], Machine], read_gpus: Callable[[], Gpus], clock: Clock, every: float = EVERY
     ) -> None:
         self._clock, self._every = clock, every
-        self._gpus = _Reading("GPU", read_gpus, Gpus(why="not looked yet"), lambda why: Gpus(why=why))
-        self._machine = _Reading("machine", read_machine, Machine(), lambda why: Machine(unknown={"cpu": why}))
+        self._gpus = _Reading("GPU", read_gpus, Gpus(why="not looked yet"), without_figures)
+        self._machine = _Reading("machine", read_machine, Machine(), _nothing_known)
         self._state = HardwareState()
         self._ending = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -106,9 +105,9 @@ class Hardware:
         return self._machine.wait(self._every)
 
     def _seen_gpus(self) -> Gpus:
-        """Old figures are not shown as new ones."""
+        """Old figures are not shown as new ones: each GPU is there, and why nothing is known of it."""
         silent = self._gpus.silent()
-        return replace(self._gpus.value, devices=(), why=_hangs(silent)) if silent else self._gpus.value
+        return without_figures(self._gpus.value, _hangs(silent)) if silent else self._gpus.value
 
     def _tell(self) -> None:
         if self._loop is None:
@@ -134,7 +133,10 @@ def figures(state: HardwareState) -> dict[str, float]:
 class _Reading(Generic[Value]):
     """The newest value of something that is read again and again, how long that took, and whether it hangs."""
 
-    def __init__(self, what: str, read: Callable[[], Value], first: Value, failed: Callable[[str], Value]) -> None:
+    def __init__(
+        self, what: str, read: Callable[[], Value], first: Value, failed: Callable[[Value, str], Value]
+    ) -> None:  # fmt: skip
+        """`failed` gives what is shown instead of a value that was seen before, with the reason."""
         self._what, self._read, self._failed = what, read, failed
         self.value, self.took = first, 0.0
         self.seen = threading.Event()  # set when there was a first reading
@@ -147,7 +149,7 @@ class _Reading(Generic[Value]):
             self.value = self._read()
         except Exception as error:  # whatever a driver's binding thinks of: telemetry's failures stay here
             why = f"could not be read: {type(error).__name__}"
-            self.value = self._failed(why)
+            self.value = self._failed(self.value, why)
             if why != self._told:
                 self._told = why
                 log.warning("hardware not read", what=self._what, exc_info=True)
@@ -164,6 +166,10 @@ class _Reading(Generic[Value]):
         began = self._began
         silent = 0.0 if began is None else time.monotonic() - began
         return silent if silent >= SILENT else 0.0
+
+
+def _nothing_known(before: Machine, why: str) -> Machine:
+    return Machine(unknown=dict.fromkeys(MACHINE_SERIES, why))
 
 
 def _hangs(seconds: float) -> str:

@@ -118,7 +118,8 @@ class LiveSeries:
         figures = {name: _short(value) for name, value in (hardware_figures(state) | self._service.look()).items()}
         happened = self._happenings.since_last(state.at)
         limits, names = _limits(state)
-        sample = Sample(self._sample.number + 1, state.at, figures, limits, names, _unknown(state), happened)
+        unknown = _unknown(state) | ({"history": self._store.problem} if self._store.problem else {})
+        sample = Sample(self._sample.number + 1, state.at, figures, limits, names, unknown, happened)
         self._sample = sample
         self._unkept.append(sample)
         for came in self._watchers:

@@ -153,4 +153,5 @@ def _loopback(name: str) -> bool:
 
 
 def _short(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:120]
+    told = error.strerror if isinstance(error, OSError) else ""
+    return (told or str(error) or type(error).__name__).splitlines()[0][:120]

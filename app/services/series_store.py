@@ -24,6 +24,7 @@ from app.services.happenings import Happening
 
 RESOLUTIONS = ((1, 900), (10, 86_400), (60, 30 * 86_400))  # seconds of an interval, and for how long it is kept
 BATCH = 10  # figures between two writes
+UNWRITTEN = 1000  # intervals that wait for a disk that cannot be written, at most
 MARKS = 20_000  # that are kept at most
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS figures (step INTEGER NOT NULL, at INTEGER NOT NULL, figures TEXT NOT NULL, "
@@ -44,13 +45,13 @@ class Interval:
 
 
 class SeriesStore:
-    """Safe from several threads. A disk that cannot be written costs the history and is logged once."""
+    """Safe from several threads. While the disk cannot be written the newest quarter of an hour is kept in memory."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._lock = threading.Lock()
         self._database: sqlite3.Connection | None = None
-        self._failed = False
+        self._problem = ""
         self._open: dict[int, _Growing] = {}
         self._done: list[tuple[int, int, str]] = []
         self._marks: list[Happening] = []
@@ -70,6 +71,11 @@ class SeriesStore:
             self._figures += 1
             if self._figures % BATCH == 0:
                 self._write(at)
+
+    @property
+    def problem(self) -> str:
+        """Why nothing is written; "" where all is well."""
+        return self._problem
 
     def mark(self, happening: Happening) -> None:
         """Something that happened; written with the next figures."""
@@ -93,13 +99,14 @@ class SeriesStore:
             fine = [step for step, kept in RESOLUTIONS if newest - since <= kept] or [RESOLUTIONS[-1][0]]
             wanted = (until - since) / points if points else 0.0
             step = max((step for step in fine if step <= wanted), default=fine[0])
-            rows = [(at, text) for kept, at, text in self._done if kept == step and since <= at < until]
-            rows = self._stored(step, since, until) + rows
+            rows = dict(self._stored(step, since, until))
+            rows |= {at: text for kept, at, text in self._done if kept == step and since <= at < until}
             growing = self._open.get(step)
             if growing is not None and since <= growing.at < until:
-                rows.append((growing.at, growing.text()))
+                rows[growing.at] = growing.text()
         intervals = [
-            Interval(at, {name: (mean, most) for name, (mean, most) in json.loads(text).items()}) for at, text in rows
+            Interval(at, {name: (mean, most) for name, (mean, most) in json.loads(text).items()})
+            for at, text in sorted(rows.items())
         ]
         coarse = math.ceil(wanted / step) * step
         return (coarse, _joined(intervals, coarse)) if coarse > step else (step, tuple(intervals))
@@ -131,13 +138,15 @@ class SeriesStore:
                 database.execute("DELETE FROM marks WHERE at < ?", (now - RESOLUTIONS[-1][1],))
                 if self._marks:
                     database.execute(_TOO_MANY, (MARKS,))
-            self._failed = False
         except (OSError, sqlite3.Error) as error:
-            if not self._failed:
+            if not self._problem:
                 log.warning("figures not kept", error=str(error))
-            self._failed = True
+            self._problem = f"what is drawn here is not written down: {error}"
             if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
                 self._begin_anew()
+            self._done = self._done[-UNWRITTEN:]
+            return
+        self._problem = ""
         self._done.clear()
         self._marks = []
 

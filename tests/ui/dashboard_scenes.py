@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 from app.core.generation import Span, Usage
-from app.core.hardware import Gpu, Gpus
+from app.core.hardware import Gpu, Gpus, Machine
 from app.models.catalog import CatalogView
 from app.services.happenings import Happening
 from app.services.queueing.views import QueueSnapshot
@@ -129,6 +129,20 @@ def _gpus(services: FakeServices, number: int, *, busy: bool = False) -> str:
     return "/dashboard"
 
 
+def dashboard_faults(services: FakeServices) -> str:
+    """One GPU of two is lost, one figure of the other is refused, /proc is partly denied, and the disk is full."""
+    _gpus(services, 2)
+    whole, lost = services.gpus().devices
+    denied = dict.fromkeys(("cpu", "memory_used"), "the system does not tell: Permission denied")
+    telling = replace(whole, power=None, unknown={"power": "this GPU does not tell"})
+    fell = Gpu(1, lost.name, lost.uuid, lost="the GPU does not answer any more: it fell off the bus or lost its power")
+    services.gpus = lambda: Gpus((telling, fell), "570.86")
+    services.machine = lambda: Machine(memory_total=16 * GIB, unknown=denied)
+    services.figures._write = lambda now: None  # type: ignore[method-assign]
+    services.figures._problem = "what is drawn here is not written down: database or disk is full"
+    return "/dashboard"
+
+
 def dashboard_empty(services: FakeServices) -> str:
     return "/dashboard"
 
@@ -139,4 +153,5 @@ DASHBOARD_SCENES: dict[str, Callable[[FakeServices], str]] = {
     "dashboard_gpus": partial(_gpus, number=8), "dashboard_busy": partial(_gpus, number=0, busy=True),
     "dashboard_gpu_busy": partial(_gpus, number=1, busy=True),
     "dashboard_gpus_busy": partial(_gpus, number=8, busy=True),
+    "dashboard_faults": dashboard_faults,
 }  # fmt: skip

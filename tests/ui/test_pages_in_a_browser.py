@@ -263,3 +263,20 @@ def test_home_draws_its_figures_from_the_feed(page: Page, serve: Serve) -> None:
     wait_for("a curve", lambda: page.locator(".lp-now polyline").nth(3).get_attribute("points"))
     expect(page.locator(".lp-now small").nth(0)).to_have_text("3 wait for a slot")
     expect(page.get_by_role("link", name="Choose a quantization")).to_have_attribute("href", re.compile("smollm2-135m"))
+
+
+def test_what_cannot_be_read_is_a_dash_with_its_reason_beside_what_can(page: Page, serve: Serve) -> None:
+    page.goto(serve("dashboard_faults"))
+
+    def row(chart: str, part: str) -> Locator:
+        return page.locator(f'[data-chart="{chart}"] .lp-says {part}')
+
+    said = {
+        "cpu": ("–", "Permission denied"), "memory": ("–", "Permission denied"),
+        "gpu": ("40 %", "1 silent"),
+        "gpu-memory": ("9.00 GiB", "not GPU 1: the GPU does"), "power": ("–", "this GPU does not tell"),
+    }  # fmt: skip
+    for chart, (figure, why) in said.items():
+        expect(row(chart, "b")).to_have_text(figure, timeout=SECONDS)
+        expect(row(chart, "small")).to_contain_text(why, timeout=SECONDS)
+    expect(page.get_by_text("Up to date, but what is drawn here is not written down")).to_be_visible(timeout=SECONDS)

@@ -77,7 +77,7 @@ class OptionsRun:
         await arm.site.ready()
         samples = measuring.SpeedSamples(words_per_token=arm.site.words_per_token, short_pairs=False)
         options = {"num_ctx": self._context}
-        await measuring.measure_answers(arm.site, self._asked.model, options, VISIT, samples, lambda: None)
+        await measuring.measure_answers(arm.site, self._asked.model, options, VISIT, samples, measuring.no_joules)
         decodes = [speed for one in samples.decodes for speed in one]
         if decodes:
             arm.decodes.append(statistics.geometric_mean(decodes))

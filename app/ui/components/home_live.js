@@ -207,6 +207,7 @@ class Now {
 
   grow(curve, figure) {
     const value = sum(figure.series(this.view), (name) => this.view.now[name])
+    while (curve.length && curve.at(-1)[0] > this.view.at + STEP) curve.pop() // the clock was set back
     const last = curve.at(-1)
     if (last && this.view.at - last[0] < STEP) last[1] = value
     else curve.push([this.view.at, value])

@@ -7,6 +7,7 @@ const SILENCE = 8000 // ms without a word, after which the line counts as broken
 const RETRY = 2000
 const POINTS = 900
 const GAP = 3.5 // intervals without a figure that break a line
+const BACK_STEPS = 5 // intervals that a sample may lie before the newest one: the history is read while the feed tells on
 const TOLD = 12 // happenings in words
 const TICKS = [60, 180, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800, 86400, 172800, 432000]
 const KINDS = { load: "good", unload: "muted", error: "bad", alert: "bad", host: "warn" }
@@ -59,6 +60,14 @@ function spreadOf(told, words) { // of several GPUs, as [name, value]: the mean,
 
 const called = (gpu) => `GPU\u00a0${gpu.slice(3)}`
 
+function missing(at, view, name) { // which GPUs do not tell, and why the first of them does not
+  const all = gpus(view)
+  const silent = all.filter((gpu) => !known(at(`${gpu}.${name}`)))
+  if (!silent.length) return ""
+  const why = view.unknown[`${silent[0]}.${name}`] ?? view.unknown[silent[0]] ?? view.unknown.gpu ?? ""
+  return silent.length === all.length || !why ? why : `not GPU ${silent.map((gpu) => gpu.slice(3)).join(", ")}: ${why}`
+}
+
 function perGpu(id, title, name, words, most, about) {
   return {
     id, title, about, most, words,
@@ -74,7 +83,7 @@ function perGpu(id, title, name, words, most, about) {
   }
 }
 
-function memory(id, title, used, total, prefix, about) { // `used` are the series that add up to it
+function memory(id, title, used, total, prefix, about, without) { // `used` add up to it; `without`: why some are not known
   return {
     id, title, about, words: size, stack: prefix,
     most: (view) => total(view),
@@ -83,10 +92,11 @@ function memory(id, title, used, total, prefix, about) { // `used` are the serie
       const all = used(view).map(at).filter(known)
       const most = total(view)
       const held = layers(view, prefix).map((name) => [name.slice(prefix.length), at(name)]).filter(([, value]) => known(value))
+      const why = without(at, view)
       return {
         main: all.length ? size(all.reduce((sum, value) => sum + value, 0)) : "–",
-        sub: held.length ? "" : `${most ? `of ${size(most)}, ` : ""}no model loaded`,
-        parts: held, title: `${most ? `of ${size(most)}. ` : ""}${held.map(([name, value]) => `${name}: ${size(value)}`).join(", ")}`,
+        sub: why || (held.length ? "" : `${most ? `of ${size(most)}, ` : ""}no model loaded`),
+        parts: why ? [] : held, title: why || `${most ? `of ${size(most)}. ` : ""}${held.map(([name, value]) => `${name}: ${size(value)}`).join(", ")}`,
       }
     },
   }
@@ -98,15 +108,16 @@ function charts(view) {
     {
       id: "cpu", title: "Processor", words: percent, most: () => 1, about: "The share of all cores that was busy.",
       lines: () => [{ name: "cpu", area: true }],
-      read: (at) => ({ main: said(at("cpu"), percent), sub: some ? "" : view.unknown.gpu ?? "" }),
+      read: (at) => ({ main: said(at("cpu"), percent), sub: (known(at("cpu")) ? some ? "" : view.unknown.gpu : view.unknown.cpu) ?? "" }),
     },
     some && perGpu("gpu", "GPU", "utilisation", percent, () => 1,
       "The share of time in which anything at all ran on the GPU; a model that decodes shows close to 100 %."),
     memory("memory", "Memory", () => ["memory_used"], (v) => v.limits.memory_total, "loaded.",
-      "What cannot be given to another program. The layers are the loaded variants, as their host tells their size."),
+      "What cannot be given to another program. The layers are the loaded variants, as their host tells their size.",
+      (at, v) => (known(at("memory_used")) ? "" : v.unknown.memory_used ?? "")),
     some && memory("gpu-memory", "GPU memory", (v) => gpus(v).map((gpu) => `${gpu}.memory_used`),
       (v) => gpus(v).reduce((sum, gpu) => sum + (v.limits[`${gpu}.memory_total`] ?? 0), 0), "loaded_gpu.",
-      "Of all GPUs together. The layers are the loaded variants."),
+      "Of all GPUs together. The layers are the loaded variants.", (at, v) => missing(at, v, "memory_used")),
     {
       id: "tokens", title: "Tokens", words: (most) => `${most} tok/s`, floor: 10, about: "Written by all models together, each second.",
       lines: () => [{ name: "tokens_per_second", area: true }],
@@ -185,6 +196,7 @@ class Figures { // columns by series, all on `at`; what was not known is NaN
 
   add(at, now) {
     const begins = Math.floor(at / this.step) * this.step
+    if (begins < this.at.at(-1) - BACK_STEPS * this.step) this.forget(begins) // the clock was set back
     const last = this.at.length - 1
     if (last >= 0 && begins < this.at[last]) return // told by the history already
     if (last < 0 || begins > this.at[last]) {
@@ -206,6 +218,13 @@ class Figures { // columns by series, all on `at`; what was not known is NaN
         if (column.every(Number.isNaN)) this.series.delete(name)
       }
     }
+  }
+
+  forget(from) { // what was there from then on
+    const kept = this.at.filter((moment) => moment < from).length
+    this.at.length = kept
+    for (const column of this.series.values()) column.length = kept
+    this.sums.clear()
   }
 
   place(at) { // of the last interval that began by then
@@ -352,8 +371,9 @@ class Series {
     const line = this.at("link")
     const age = this.down === undefined ? 0 : Math.round((Date.now() - this.down) / 1000)
     say(line, this.signedOut ? "You are signed out, or may not see this. Reload the page and sign in."
-      : this.down !== undefined ? `The connection to Loupe is lost; what you see is ${age} s old. Trying again.` : "Up to date")
-    line.dataset.tone = this.down === undefined ? "good" : "bad"
+      : this.down !== undefined ? `The connection to Loupe is lost; what you see is ${age} s old. Trying again.`
+        : this.view.unknown.history ? `Up to date, but ${this.view.unknown.history}` : "Up to date")
+    line.dataset.tone = this.down !== undefined ? "bad" : this.view.unknown.history ? "warn" : "good"
     this.root.classList.toggle("lp-old", this.down !== undefined)
   }
 

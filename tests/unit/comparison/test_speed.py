@@ -19,6 +19,7 @@ from app.comparison.speed import (
     measure_answers,
     measure_depths,
     measure_load,
+    no_joules,
     speed_of,
 )
 from app.core.generation import Json, Usage
@@ -82,7 +83,7 @@ class FakeBench:
 async def measured(bench: FakeBench, visit: Visit = VISIT) -> SpeedSamples:
     samples = SpeedSamples()
     await measure_load(bench, "m", OPTIONS, visit, samples)
-    await measure_answers(bench, "m", OPTIONS, visit, samples, lambda: None)
+    await measure_answers(bench, "m", OPTIONS, visit, samples, no_joules)
     return samples
 
 
@@ -108,10 +109,10 @@ async def test_where_reading_is_fast_prefill_is_told_from_long_prompts() -> None
 
 async def test_how_the_first_variant_was_measured_so_are_the_others() -> None:
     samples = SpeedSamples(short_pairs=True)
-    await measure_answers(FakeBench(prefill=FAST), "m", OPTIONS, VISIT, samples, lambda: None)
+    await measure_answers(FakeBench(prefill=FAST), "m", OPTIONS, VISIT, samples, no_joules)
     assert len(samples.prefills) == VISIT.ttfts
     samples, bench = SpeedSamples(short_pairs=False), FakeBench(prefill=SLOW)
-    await measure_answers(bench, "m", OPTIONS, VISIT, samples, lambda: None)
+    await measure_answers(bench, "m", OPTIONS, VISIT, samples, no_joules)
     assert len(samples.prefills) == VISIT.pairs and max(len(str(body["prompt"]).split()) for body in bench.bodies) > 400
 
 
@@ -125,7 +126,7 @@ async def test_short_pairs_read_less_than_half_and_say_it_no_less_surely() -> No
             bench, samples = FakeBench(prefill=SLOW), SpeedSamples(short_pairs=short, words_per_token=1.0)
             bench.noise = random.Random(seed)
             for visit in QUICK_VISITS:
-                await measure_answers(bench, "m", OPTIONS, visit, samples, lambda: None)
+                await measure_answers(bench, "m", OPTIONS, visit, samples, no_joules)
             figure = speed_of(samples)[0].prefill_tps
             assert figure and figure.low and figure.high
             middles.setdefault(short, []).append(figure.value)
@@ -166,7 +167,7 @@ async def test_a_host_that_answers_from_its_prompt_cache_is_caught() -> None:
     bench.cached = True
     for short in (None, True):  # long prompts, for it reads them fast; and short ones, where the first variant was slow
         samples = SpeedSamples(short_pairs=short)
-        await measure_answers(bench, "m", OPTIONS, VISIT, samples, lambda: None)
+        await measure_answers(bench, "m", OPTIONS, VISIT, samples, no_joules)
         told, notes = speed_of(samples)
         assert samples.absurd and told.prefill_tps is None and any("prompt cache" in note for note in notes)
 
@@ -181,7 +182,11 @@ async def test_a_model_that_ends_early_is_given_other_openings_and_then_left_unm
 
 async def test_energy_is_what_was_drawn_meanwhile() -> None:
     samples, drawn = SpeedSamples(), iter(range(0, 1000, 32))
-    await measure_answers(FakeBench(), "m", OPTIONS, VISIT, samples, lambda: float(next(drawn)))
+
+    async def joules() -> float:
+        return float(next(drawn))
+
+    await measure_answers(FakeBench(), "m", OPTIONS, VISIT, samples, joules)
     told, _ = speed_of(samples)
     assert told.joules_per_token and told.joules_per_token.value == pytest.approx(32 / 64)
 
@@ -195,7 +200,7 @@ async def test_depths_go_as_far_as_the_context() -> None:
 
 async def test_a_short_context_has_short_prompts() -> None:
     bench, samples = FakeBench(), SpeedSamples(words_per_token=1.0)
-    await measure_answers(bench, "m", {"num_ctx": 512}, VISIT, samples, lambda: None)
+    await measure_answers(bench, "m", {"num_ctx": 512}, VISIT, samples, no_joules)
     assert max(len(str(body["prompt"]).split()) for body in bench.bodies) <= 260 and samples.prefills
 
 

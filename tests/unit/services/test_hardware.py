@@ -87,9 +87,11 @@ async def test_a_driver_that_hangs_costs_the_gpus_alone_and_the_page_says_since_
         await until(hardware, lambda state: state.gpus.devices)
         answers.clear()
         state = await until(hardware, lambda state: "has not answered" in state.gpus.why)
-        assert state.gpus.devices == () and state.machine.cpu == 0.25
+        (lost,) = state.gpus.devices
+        assert lost.name == "test" and lost.utilisation is None and lost.lost == state.gpus.why
+        assert state.machine.cpu == 0.25 and figures(state).keys() == {"cpu", "memory_used"}
         answers.set()
-        await until(hardware, lambda state: state.gpus.devices)
+        await until(hardware, lambda state: state.gpus.devices and not state.gpus.devices[0].lost)
 
 
 async def test_what_keeps_the_figures_may_fail() -> None:
@@ -108,7 +110,7 @@ async def test_what_keeps_the_figures_may_fail() -> None:
 
 
 def test_slow_readings_come_more_rarely() -> None:
-    reading = hardware_module._Reading("x", idle, Machine(), lambda why: Machine())
+    reading = hardware_module._Reading("x", idle, Machine(), lambda before, why: Machine())
     assert reading.wait(1.0) == 1.0
     reading.took = 0.2
     assert reading.wait(1.0) == pytest.approx(0.8)  # the second is kept

@@ -97,6 +97,31 @@ def test_a_place_that_cannot_be_written_costs_only_the_history(tmp_path: Path) -
     store.close()
 
 
+def test_while_the_disk_is_full_the_newest_is_kept_in_memory_and_written_down_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(series_store, "UNWRITTEN", 50)
+    store = SeriesStore(tmp_path / "figures.db")
+    for second in range(20):
+        store.add(START + second, {"cpu": 0.5})
+    assert store.problem == "" and store._database is not None
+    pages = store._database.execute("PRAGMA page_count").fetchone()[0]
+    store._database.execute(f"PRAGMA max_page_count={pages}")  # SQLite's own words for a disk that is full
+    for second in range(20, 320):
+        store.add(START + second, {"cpu": 0.5, **{f"series{number}": 0.123456 for number in range(40)}})
+    assert "not written down: database or disk is full" in store.problem
+    assert 11 <= len(store._done) <= 60
+    _, intervals = store.read(START + 285, START + 320)
+    assert [interval.at for interval in intervals] == list(range(START + 285, START + 320))
+    store._database.execute("PRAGMA max_page_count=100000")
+    for second in range(320, 330):
+        store.add(START + second, {"cpu": 0.5})
+    assert store.problem == "" and not store._done
+    _, intervals = store.read(START + 285, START + 330)
+    assert [interval.at for interval in intervals] == list(range(START + 285, START + 330))
+    store.close()
+
+
 def test_so_many_points_as_are_asked_for_come_with_true_means_and_peaks(tmp_path: Path) -> None:
     store = SeriesStore(tmp_path / "figures.db")
     for second in range(1200):
