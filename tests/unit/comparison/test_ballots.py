@@ -59,7 +59,7 @@ class Idle:
 
 
 class NoMeter:
-    def read(self) -> None:
+    async def read(self) -> None:
         return None
 
 
