@@ -343,6 +343,6 @@ def _comparison_needs(way: Way, jobs: Jobs, catalog: Catalog, clock: Clock, room
         return {found.name: found for found in shipped_sets(PROMPTS / "compare")[0]}
 
     return Needs(
-        way=way, jobs=jobs, clock=clock, look=catalog.snapshot, sets=sets, free=_free_memory, room=room,
+        way=way, jobs=jobs, clock=clock, look=catalog.snapshot, sets=sets, room=room,
         joules=EnergyMeter().total, bandwidth=memory_bandwidth,
     )  # fmt: skip

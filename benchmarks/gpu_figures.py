@@ -16,9 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import Report
+from benchmarks.plain_clients import Feed
 from tests.served import Served, served_app
 
 WORK = """
@@ -66,20 +65,6 @@ class Phase:
     """Bytes by process: ours, nvidia-smi's."""
 
 
-class Looks:
-    """Reads the product's feed in a thread."""
-
-    def __init__(self, url: str) -> None:
-        self.told: list[dict[str, Any]] = []
-        threading.Thread(target=self._read, args=(f"{url}/loupe/hardware/events",), daemon=True).start()
-
-    def _read(self, url: str) -> None:
-        with suppress(OSError), urllib.request.urlopen(url, timeout=60) as feed:  # noqa: S310 -- our own address
-            for line in feed:
-                if line.startswith(b"data: "):
-                    self.told.append(json.loads(line[6:]))
-
-
 @contextmanager
 def working(held: int, share: float) -> Iterator[None]:
     worker = subprocess.Popen([sys.executable, "-c", WORK, str(held), str(share)], stdout=subprocess.PIPE)
@@ -99,11 +84,11 @@ def nvidia_smi(*words: str) -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in csv.reader(done.stdout.splitlines())]
 
 
-def measure(name: str, looks: Looks, seconds: float) -> Phase:
+def measure(name: str, looks: list[dict[str, Any]], seconds: float) -> Phase:
     time.sleep(SETTLE_SECONDS)
     names = list(ASKED.values())
     theirs: dict[str, list[float]] = {figure: [] for figure in ASKED}
-    first, began = len(looks.told), time.monotonic()
+    first, began = len(looks), time.monotonic()
     while time.monotonic() - began < seconds:
         row = nvidia_smi(f"--query-gpu={','.join(asked for asked, _ in names)}")[0]
         for (figure, (_, unit)), cell in zip(ASKED.items(), row, strict=True):
@@ -111,7 +96,7 @@ def measure(name: str, looks: Looks, seconds: float) -> Phase:
                 theirs[figure].append(float(cell) * unit)
         time.sleep(0.2)
     took = time.monotonic() - began
-    told = [look["gpus"]["devices"][0] for look in looks.told[first:] if look["gpus"]["devices"]]
+    told = [look["gpus"]["devices"][0] for look in looks[first:] if look["gpus"]["devices"]]
     listed = nvidia_smi("--query-compute-apps=pid,used_gpu_memory")
     running = {int(pid): int(memory) << 20 for pid, memory in listed if memory.isdecimal()}
     ours = {one["pid"]: one["memory"] or 0 for one in (told[-1]["processes"] or ())} if told else {}
@@ -159,7 +144,9 @@ def cost_of_a_look(times: int = 50) -> tuple[float, float]:
 
 
 def phases(product: Served, seconds: float) -> tuple[list[Phase], list[dict[str, Any]], tuple[float, float]]:
-    looks, measured = Looks(product.url), []
+    looks: list[dict[str, Any]] = []
+    measured: list[Phase] = []
+    Feed(f"{product.url}/loupe/hardware/events", looks.append)
     costs = (0.0, 0.0)
     for name, work in PHASES:
         if work is None:
@@ -168,7 +155,7 @@ def phases(product: Served, seconds: float) -> tuple[list[Phase], list[dict[str,
         with working(*work):
             measured.append(measure(name, looks, seconds))
             costs = cost_of_a_look()
-    return measured, looks.told, costs
+    return measured, looks, costs
 
 
 def main(finish: Callable[[Report], object] = Report.finish) -> None:

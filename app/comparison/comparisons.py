@@ -48,16 +48,15 @@ UNDER_WAY = ("running", "paused")
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What comparisons stand on. `look` gives the present models, `sets` the shipped questions by name, `free` the
-    bytes of memory that are free now, `room` what models may take, `joules` what this machine has drawn so far,
-    `bandwidth` (it blocks) the bytes/s that its memory is read with."""
+    """What comparisons stand on. `look` gives the present models, `sets` the shipped questions by name, `room`
+    what models may take, `joules` what this machine has drawn so far, `bandwidth` (it blocks) the bytes/s that its
+    memory is read with."""
 
     way: Way
     jobs: Jobs
     clock: Clock
     look: Callable[[], Awaitable[CatalogView]]
     sets: Callable[[], Mapping[str, QuestionSet]]
-    free: Callable[[], int]
     room: Room
     joules: Joules = no_joules
     bandwidth: Callable[[], float | None] = lambda: None

@@ -217,7 +217,7 @@ class BatchingLab:
         slots, kv_type = min(knee.slots for knee in study.knees), study.asked.base.kv_type or "f16"
         own = backend.address.embedded
         memory = memory_of(detail, size, context=USUAL_CONTEXT, slots=slots, kv_type=kv_type, own=own)
-        return memory, self._needs.free() if backend.address.here else None
+        return memory, self._needs.room.memory() if backend.address.here else None
 
     # -- small things ---------------------------------------------------------------------------------------------
 
