@@ -20,6 +20,8 @@ from app.services.energy import NO_COUNTER, EnergyMeter
 
 FAMILY_LOOKS = 5  # looks between two searches for processes of ours
 FIRST = "known from the second look on"
+BLOCK_DEVICES = Path("/sys/block")
+NO_DISKS = ("loop", "ram", "zram")  # what these carry lies in a file, or in memory
 _UNREADABLE = (OSError, RuntimeError, ValueError, AttributeError, NotImplementedError, psutil.Error)
 
 
@@ -76,10 +78,12 @@ class MachineReader:
         return usage.free, usage.total
 
     def _traffic_of_disks(self) -> tuple[Any, Any]:
-        counted = psutil.disk_io_counters()
-        if counted is None:
+        counted = psutil.disk_io_counters(perdisk=True)
+        if not counted:
             return (_Unknown("this system counts no disk traffic"),) * 2
-        return self._rate("read", counted.read_bytes), self._rate("written", counted.write_bytes)
+        disks = [one for name, one in counted.items() if _whole_disk(name)]
+        read, written = (sum(getattr(one, key) for one in disks) for key in ("read_bytes", "write_bytes"))
+        return self._rate("read", read), self._rate("written", written)
 
     def _network(self) -> tuple[Any, Any]:
         """Of all interfaces but the loopback, whose traffic never leaves the machine."""
@@ -146,6 +150,15 @@ def _name(words: list[str]) -> str:
     if "-m app runtime" in said or "app.runtime" in said:
         return "runtime"
     return "loupe" if "-m app" in said else Path(words[0]).name if words else "?"
+
+
+def _whole_disk(name: str) -> bool:
+    """Whether it is a disk of its own: no partition, and no mapping or array, whose bytes the disks below count, too.
+    Where the system does not show that, each one counts."""
+    if not BLOCK_DEVICES.is_dir():
+        return True
+    device = BLOCK_DEVICES / name.replace("/", "!")
+    return device.is_dir() and not name.startswith(NO_DISKS) and not any((device / "slaves").glob("*"))
 
 
 def _loopback(name: str) -> bool:

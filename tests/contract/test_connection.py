@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as some
 from starlette.types import Receive, Scope, Send
 
@@ -169,7 +169,6 @@ async def _entered(guards: Guards, head: tuple[str, str, list[tuple[bytes, bytes
 
 
 @given(some.lists(HEADS, min_size=2, max_size=4), some.lists(some.integers(0, 3), max_size=12), some.booleans())
-@settings(deadline=None)
 def test_what_a_remembered_head_is_told_is_what_it_is_told_the_first_time(
     heads: list[Any], order: list[int], token: bool
 ) -> None:

@@ -276,7 +276,7 @@ events = some.one_of(
 
 
 @given(some.lists(events, min_size=6, max_size=24))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_whatever_happens_the_answer_is_the_one_that_the_routes_give(history: list[Event]) -> None:
     async def told() -> None:
         async with both() as (front, plain):

@@ -101,7 +101,7 @@ def test_requests_made_from_the_description_find_no_bug(api: Any, told: Operatio
 
     @seed(8)
     @settings(
-        max_examples=EXAMPLES, deadline=None, database=None, phases=[Phase.generate],
+        max_examples=EXAMPLES, database=None, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(case=operation.as_strategy(generation_mode=GenerationMode.POSITIVE))
@@ -112,7 +112,7 @@ def test_requests_made_from_the_description_find_no_bug(api: Any, told: Operatio
 
     @seed(8)
     @settings(
-        max_examples=EXAMPLES, deadline=None, database=None, phases=[Phase.generate],
+        max_examples=EXAMPLES, database=None, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(case=operation.as_strategy(generation_mode=GenerationMode.NEGATIVE))

@@ -28,7 +28,7 @@ def damaged(draw: st.DrawFn, name: str) -> bytes:
 def test_a_damaged_input_is_read_or_refused_with_the_one_error(name: str):
     target = timed(TARGETS[name], PATIENCE)
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
     @given(damaged(name))
     def run(data: bytes) -> None:
         target(data)

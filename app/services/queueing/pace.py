@@ -104,7 +104,8 @@ class Pace:
             self._last_prefill = speeds.prefill
             if ticket.ask.prompt_chars > 200:
                 self._chars.append(ticket.ask.prompt_chars / max(1.0, usage.prompt_tokens - TEMPLATE_TOKENS))
-        speeds.decode.append(decode / usage.output_tokens)
+        if usage.output_tokens > 1:  # the first one comes with the end of the prefill: alone it tells no speed
+            speeds.decode.append(decode / usage.output_tokens)
         speeds.other.append(max(0.0, took - usage.load_ns / 1e9 - usage.prefill_ns / 1e9 - decode))
         self._learn_length(ticket, usage.output_tokens)
         read, written = self.usual if any(self.usual) else (usage.prompt_tokens, usage.output_tokens)
@@ -150,8 +151,7 @@ class Pace:
             whole = self._typical("whole", host, model)
             if whole is not None:
                 return Service(whole, load, (0.0,), 0.0)
-        if per_token is None:
-            return Service(0.0, load, (0.0,), 0.0)
+        per_token = per_token or 0.0  # answers of one token tell no speed of writing, and take none
         start = (self._typical("other", host, model) or 0.0) + ticket.prompt_tokens * (
             self._typical("prefill", host, model) or 0.0
         )

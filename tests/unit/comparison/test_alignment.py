@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.comparison.alignment import SETTLING, align
@@ -52,7 +52,6 @@ def test_nothing_at_all_is_all_lost():
     assert align(cut("a", "b"), []).lost == 2
 
 
-@settings(deadline=None)
 @given(st.text("abc", min_size=1, max_size=30), st.sets(st.integers(1, 29)), st.sets(st.integers(1, 29)))
 def test_any_two_cuts_meet_at_their_common_places_and_every_position_is_accounted_for(text, ours, theirs):
     rows = []

@@ -6,7 +6,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.comparison import divergence
@@ -46,7 +46,6 @@ shapes = {
 }  # fmt: skip
 
 
-@settings(deadline=None)
 @given(**shapes)
 def test_the_bound_is_never_above_the_whole_divergence_and_ten_never_above_twenty(seed, size, spread, noise):
     p, q = pair(seed, size, spread, noise)
@@ -55,7 +54,6 @@ def test_the_bound_is_never_above_the_whole_divergence_and_ten_never_above_twent
     assert 0 <= found.half <= found.bound <= full(p, q) + 1e-5  # logprobs are rounded to six digits
 
 
-@settings(deadline=None)
 @given(**shapes)
 def test_a_model_beside_itself_is_exactly_zero(seed, size, spread, noise):
     p, _ = pair(seed, size, spread, noise)
@@ -63,7 +61,6 @@ def test_a_model_beside_itself_is_exactly_zero(seed, size, spread, noise):
     assert found is not None and (found.bound, found.half, found.same_top) == (0.0, 0.0, True)
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 10**6), spread=st.floats(0.1, 8), noise=st.floats(0, 4))
 def test_a_vocabulary_of_twenty_is_known_whole(seed, spread, noise):
     p, q = pair(seed, 20, spread, noise)
@@ -71,7 +68,6 @@ def test_a_vocabulary_of_twenty_is_known_whole(seed, spread, noise):
     assert found is not None and found.bound == pytest.approx(full(p, q), abs=1e-4)
 
 
-@settings(deadline=None)
 @given(**shapes)
 def test_head_to_head_is_a_bound_too_and_symmetric(seed, size, spread, noise):
     p, a = pair(seed, size, spread, noise)
@@ -83,7 +79,6 @@ def test_head_to_head_is_a_bound_too_and_symmetric(seed, size, spread, noise):
         assert bound <= full(p, q) + 1e-5
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 10**6), noise=st.floats(0, 3), size=st.integers(25, 80))
 def test_pieces_of_characters_stay_in_the_lump(seed, noise, size):
     p, q = pair(seed, size, 3.0, noise)
@@ -94,7 +89,6 @@ def test_pieces_of_characters_stay_in_the_lump(seed, noise, size):
     assert found is not None and found.bound <= full(*lumps) + 1e-5
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 10**6), noise=st.floats(0, 3))
 def test_two_tokens_that_look_alike_are_one_event_where_both_lists_have_both(seed, noise):
     p, q = pair(seed, 20, 3.0, noise)

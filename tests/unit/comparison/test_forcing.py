@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.comparison import forcing
@@ -48,7 +48,6 @@ def test_what_was_said_within_a_string_is_told_from_other_forms(said, text):
     assert spoken(said) == text
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_a_text_to_force_is_its_own_json_string(answer):
     text = plain(answer)

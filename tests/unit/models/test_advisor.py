@@ -303,7 +303,7 @@ def test_the_budget_leaves_room_for_everything_else(free, gpu, budget):
     assert found == pytest.approx(budget * GIB, abs=2)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(budget=st.floats(0.5, 40), context=st.sampled_from([2048, 4096, 8192, 32768, 131072]), least=st.floats(0, 60))
 def test_what_is_recommended_fits_is_fast_enough_and_never_degraded(budget, context, least):
     answer = ask(budget, context=context, least_tps=least)
@@ -318,7 +318,7 @@ def test_what_is_recommended_fits_is_fast_enough_and_never_degraded(budget, cont
     assert answer.variant not in answer.tied and answer.runner_up != answer.variant
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(budget=st.floats(4, 20), more=st.floats(0, 10), use=st.sampled_from(list(Use)))
 def test_more_memory_never_makes_the_answer_worse(budget, more, use):
     less, extra = ask(budget, use=use), ask(budget + more, use=use)

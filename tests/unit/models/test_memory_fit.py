@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.hosts import ModelDetail, TensorInfo
@@ -313,7 +313,6 @@ facts_to_try = st.sampled_from([facts_of_shape(SHAPES[name]()) for name in SHAPE
 lengths = st.integers(1, 1 << 20)
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(facts_to_try, lengths, lengths, st.integers(1, 8), st.integers(1, 2048), st.booleans())
 def test_a_longer_context_never_takes_less(facts, one, other, slots, batch, unified):
     short, long = (
@@ -323,7 +322,6 @@ def test_a_longer_context_never_takes_less(facts, one, other, slots, batch, unif
     assert short <= long
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(facts_to_try, st.integers(1, 100_000), st.integers(1, 16), st.integers(1, 4096), st.booleans())
 def test_another_slot_or_a_larger_batch_never_takes_less(facts, context, slots, batch, unified):
     made = predict(facts, context=context, slots=slots, batch=batch, kv_unified=unified).total
@@ -331,7 +329,6 @@ def test_another_slot_or_a_larger_batch_never_takes_less(facts, context, slots, 
     assert made <= predict(facts, context=context, slots=slots, batch=batch + 1, kv_unified=unified).total
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(facts_to_try, st.integers(0, 1 << 36), st.integers(1, 4))
 def test_the_longest_context_always_fits(facts, budget, slots):
     longest = largest_context(facts, budget, slots=slots)
@@ -343,7 +340,6 @@ scalars = st.one_of(st.none(), st.booleans(), st.integers(-5, 1 << 40), st.text(
 NAMES = [name for shape in ("Gemma 3 4B", "DeepSeek V2 Lite", "Granite 4 micro") for name in SHAPES[shape]().info]
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(
     st.sampled_from(["gemma3", "deepseek2", "granitehybrid", "gemma4", "lfm2", "nemotron_h", "falcon-h1", "x", ""]),
     st.dictionaries(

@@ -356,7 +356,7 @@ step = st.tuples(st.sampled_from(["switch", "ask", "ask", "cold"]), st.integers(
 
 
 @given(st.lists(step, min_size=4, max_size=24))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_random_switches_while_requests_run_never_mix(tmp_path_factory, plan: list[tuple[str, int]]):
     """Every answer is wholly one model's, the one that its trace names, and that one was meant while it ran."""
 

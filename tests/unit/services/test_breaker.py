@@ -213,5 +213,5 @@ class BreakerRules(RuleBasedStateMachine):
         self.openings += 1
 
 
-BreakerRules.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+BreakerRules.TestCase.settings = settings(max_examples=200, stateful_step_count=40)
 TestBreakerRules = BreakerRules.TestCase

@@ -6,6 +6,8 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -13,6 +15,7 @@ import pytest
 
 from app.core.hardware import Gpu, Gpus, HardwareState, Machine
 from app.services import hardware as hardware_module
+from app.services import machine_reading
 from app.services.hardware import Hardware, figures
 from app.services.machine_reading import FIRST, MachineReader, _name
 from tests.fakes import FakeClock
@@ -144,6 +147,27 @@ def test_a_part_that_may_not_be_read_is_unknown_and_the_rest_is_there(
     machine = MachineReader(tmp_path, FakeClock()).read()
     assert machine.swap_used is None and "Permission denied" in machine.unknown["swap_used"]
     assert machine.network_sent is None and machine.memory_total and machine.disk_total
+
+
+def test_the_traffic_of_disks_counts_no_byte_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A partition, a mapping on it, a file that is mounted and memory that is one: the bytes are those of the disk."""
+    for name in ("sda", "dm-0", "loop0", "zram0", "cciss!c0d0"):
+        (tmp_path / "block" / name / "slaves").mkdir(parents=True)
+    (tmp_path / "block/dm-0/slaves/sda1").touch()
+    moved = dict.fromkeys(("sda", "sda1", "dm-0", "loop0", "zram0", "cciss/c0d0"), 0)
+
+    def counted(perdisk: bool) -> dict[str, SimpleNamespace]:
+        return {name: SimpleNamespace(read_bytes=count, write_bytes=2 * count) for name, count in moved.items()}
+
+    monkeypatch.setattr(psutil, "disk_io_counters", counted)
+    monkeypatch.setattr(machine_reading, "BLOCK_DEVICES", tmp_path / "block")
+    clock = FakeClock()
+    reader = MachineReader(tmp_path, clock)
+    reader.read()
+    moved.update(dict.fromkeys(moved, 1000))
+    clock.advance(2)
+    told = reader.read()
+    assert (told.disk_read, told.disk_written) == (1000, 2000)  # two disks, in two seconds
 
 
 def test_a_counter_that_began_anew_gives_no_rate_below_zero(tmp_path: Any) -> None:

@@ -48,6 +48,15 @@ async def test_a_request_without_counts_takes_as_long_as_such_ones_took(pace, ti
     assert pace.service(tickets(), "one").mean == pytest.approx(2.0)
 
 
+async def test_answers_of_one_token_make_no_model_look_fast_and_are_foretold_as_what_they_take(pace, tickets):
+    for _ in range(9):
+        pace.learn(tickets(host="one"), 0.5, used(1, prompt=10, prefill=0.4, decode=0.00001))
+    assert pace.decode("one", "m:1") is None
+    assert pace.service(tickets(prompt=10, host="one"), "one").mean == pytest.approx(0.5, abs=0.01)
+    pace.learn(tickets(host="one"), 2.4, used(20, prompt=10, prefill=0.4, decode=2.0))
+    assert pace.decode("one", "m:1") == pytest.approx(10.0)
+
+
 async def test_before_any_answer_lengths_are_a_guess_within_the_limit(pace, tickets):
     assert pace.lengths(tickets()) == [UNSEEN]
     assert pace.lengths(tickets(most_tokens=8)) == [8.0]

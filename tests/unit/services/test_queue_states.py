@@ -125,4 +125,4 @@ class QueueStates(RuleBasedStateMachine):
 
 
 TestQueueStates = QueueStates.TestCase
-TestQueueStates.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+TestQueueStates.settings = settings(max_examples=25, stateful_step_count=30)

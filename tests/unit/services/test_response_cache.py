@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from diskcache import Cache, Disk, JSONDisk
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.generation import Chunk, GenerationRequest
@@ -137,7 +137,6 @@ async def test_an_answer_that_is_too_large_is_not_written(cache):
     assert (await cache.stats()).entries == 0
 
 
-@settings(deadline=None)  # it works on files, and the machine may be busy
 @given(st.data())
 def test_no_damaged_entry_is_read(data):
     blob = encode(StoredAnswer(tuple(answer("Paris", ".")), ORIGIN, 1.0, 2.0))

@@ -222,7 +222,7 @@ class SingleFlight(RuleBasedStateMachine):
 
 
 SingleFlight.TestCase.settings = settings(
-    max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=25, stateful_step_count=25, suppress_health_check=list(HealthCheck)
 )
 TestSingleFlight = SingleFlight.TestCase
 

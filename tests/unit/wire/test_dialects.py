@@ -132,7 +132,7 @@ bodies = st.dictionaries(st.sampled_from(KEYS), shaped, max_size=8)
 
 
 @pytest.mark.parametrize("path", [path for path, dialect in DIALECTS.items() if dialect.is_json])
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(body=bodies, whole=st.booleans())
 def test_any_body_is_either_understood_or_refused_in_one_sentence(path: str, body: dict[str, Any], whole: bool):
     given_body = BODIES.get(path, {"model": "m", "input": "x"}) | body if whole else body
@@ -145,7 +145,7 @@ def test_any_body_is_either_understood_or_refused_in_one_sentence(path: str, bod
 
 
 @pytest.mark.parametrize("path", list(BODIES))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(records=st.lists(st.dictionaries(
     st.sampled_from(("model", "created_at", "message", "response", "done", "done_reason", "logprobs", "eval_count",
                      "prompt_eval_count", "_debug_info")),

@@ -106,7 +106,7 @@ def _is_text_or_a_clear_error(template: str, conversation: str) -> None:
         assert len(rendered.encode()) <= 3 * MAX_TEXT  # a stray byte is one in, and three as U+FFFD
 
 
-_FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+_FUZZ = settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 
 
 @_FUZZ
