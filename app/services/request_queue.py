@@ -28,6 +28,7 @@ from app.services.watched_host import canonical
 __all__ = ["Ask", "QueueLimits", "RequestNotFound", "RequestQueue", "SwapRule", "Ticket"]
 TICK_SECONDS = 0.5  # how often estimates are made anew, and the late are looked for, while somebody waits
 ENDLESS = 86_400.0  # a bound of a day or more is none, and nothing is foretold for it
+DUE = 2 / 3  # of the longest wait: who has waited for that is overtaken by nobody who came later
 VERDICT_SECONDS = 0.25  # how long a refusal holds for others like it while nothing has changed
 
 
@@ -50,7 +51,8 @@ class RequestQueue:
         self._clock, self._meter = clock, meter
         self.pace = Pace()
         self._admission = Admission(limits or QueueLimits(), self.pace)
-        self._schedule = Schedule(self.pace, Residency(rule or SwapRule()))
+        due = {kind: DUE * self._admission.longest(kind) for kind in Priority}
+        self._schedule = Schedule(self.pace, Residency(rule or SwapRule()), due=due)
         self._picture = Picture(self._schedule, clock, meter)
         self._dispatcher = Dispatcher(self._schedule, hosts, clock, self._picture.served, meter)
         self._serial = 0

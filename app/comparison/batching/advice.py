@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from app.comparison.batching.knee import GAIN, NEARLY
@@ -74,7 +75,16 @@ def _why(study: Study, knee: Knee) -> str:
         return f"{told}. The curve still rises there: measure with more to find where it bends."
     if knee.bound == "host":
         return f"{told}. The host answers no more at once: raise OLLAMA_NUM_PARALLEL there to measure further."
-    return f"{told}. More slots add less than {_percent(GAIN)} for each doubling."
+    return f"{told}. More slots add less than {_percent(GAIN)} for each doubling{_measured_beyond(study, there)}."
+
+
+def _measured_beyond(study: Study, there: Point) -> str:
+    """What the last step brought over the knee, as it was measured: whoever reads the curve can compare."""
+    last = max((one for one in study.points if one.shape == there.shape), key=lambda one: one.slots)
+    if last.slots == there.slots:
+        return ""
+    gain = (last.rate.value / there.rate.value) ** (1 / math.log2(last.slots / there.slots)) - 1
+    return f"; measured up to {last.slots}: {_percent(gain)}"
 
 
 def _sureness(knee: Knee) -> str:

@@ -7,7 +7,9 @@ each doubling, 1.74 at the limit.
 
 What was measured is no curve: it has errors, and other programs slow some visits down. So it is held against many
 curves: a time of α + βn for n answers at once (what a processor does that reads the weights once for all), the sharp
-bend of a machine that is full from some n on, what lies between, and curves that fall at the end. Each counts by how
+bend of a machine that is full from some n on, what lies between, curves that fall at the end, and curves that rise anew
+from some step on: kernels for several rows at once begin at a number of them (llama.cpp's on a processor brought 60 %
+from 6 to 8 answers at once, behind a stretch that was nearly flat). Each counts by how
 well it explains all visits, where what it leaves is an error of its own for each visit, of unknown size, and a drift
 from visit to visit, of unknown strength (a random walk). The knee is the median of the curves' knees; a single visit,
 or a load that comes and goes, moves that little, where it would move the first step that falls short by chance.
@@ -28,6 +30,9 @@ BENDS = 110  # places of the bend, from where all curves are flat to where all a
 _FIRST, _LAST = 0.25, 150.0  # slots: the first and the last bend
 _SHARPNESS = ((1, 1.0), (2, 1.0), (4, 0.5), (16, 0.5))  # 1 is α + βn, 16 a corner; with how likely it is beforehand
 _FALLING = ((1.0, 1.0), (1.3, 0.3))  # the power of n in the time beyond the bend
+_RISES = (0.4, 0.7)  # logarithms of what a curve gains where it rises anew, at once or over a doubling
+_RISING = 0.001  # of all curves beforehand: rare, but unmistakable where it is so
+_SPARSE = 4  # every so many of the bends is tried with a rise
 _DRIFTS = (0.0, 0.1, 0.5, 2.0)  # variance of a step of the drift to that of an error
 _ENOUGH, _FAR, _OF_NORMAL = 3, 3.0, 1.4826
 _USUAL, _USUAL_COUNT = 0.03, 2  # an error is about so large, which counts like so many visits
@@ -47,9 +52,11 @@ class Found:
         return self.confidence >= SURE and self.near >= NEARLY
 
 
-def knee_of(levels: Sequence[int], rates: Sequence[float], gain: float = GAIN) -> int:
+def knee_of(levels: Sequence[int], rates: Sequence[float]) -> int:
     """The place of the knee among the levels, of rates without errors."""
-    return _knee(levels, [math.log(rate) for rate in rates], gain)
+    import numpy as np
+
+    return int(_knees(levels, np.log(np.array([rates], dtype=float)))[0])
 
 
 def found(ladder: Sequence[int], seen: Sequence[tuple[int, float]]) -> Found:
@@ -67,7 +74,7 @@ def likely(ladder: tuple[int, ...], seen: Sequence[tuple[int, float]]) -> list[f
     """How likely each step is the knee."""
     import numpy as np
 
-    logs, beforehand, knees = _curves(ladder)
+    logs, beforehand, knees = _curves(ladder, max(ladder.index(level) for level, _ in seen))
     told = np.array(_tamed(seen))
     curves = logs[:, [ladder.index(level) for level, _ in seen]]
     count, weights = len(seen), []
@@ -102,9 +109,10 @@ def _tamed(seen: Sequence[tuple[int, float]]) -> list[float]:
     ]
 
 
-@lru_cache(maxsize=8)
-def _curves(ladder: tuple[int, ...]) -> tuple[Any, Any, Any]:
-    """(their logarithms by step, what they weigh beforehand as a logarithm, the places of their knees)"""
+@lru_cache(maxsize=16)
+def _curves(ladder: tuple[int, ...], reach: int) -> tuple[Any, Any, Any]:
+    """(their logarithms by step, what they weigh beforehand as a logarithm, the places of their knees). They rise anew
+    at steps up to `reach`: of those that nobody has visited nothing can be said."""
     import numpy as np
 
     steps = np.log(np.array(ladder, dtype=float))
@@ -114,15 +122,37 @@ def _curves(ladder: tuple[int, ...]) -> tuple[Any, Any, Any]:
         for power, usual in _FALLING:
             beyond = sharpness * power * (steps[None, :] - bends[:, None])
             logs.append(steps[None, :] - np.logaddexp(0, beyond) / sharpness)
-            beforehand.append(np.full(BENDS, math.log(common * usual)))
+            beforehand.append(np.full(BENDS, common * usual))
+    rises = _rises(steps, reach)
+    if len(rises):
+        sparse = [curves[::_SPARSE] for curves in logs[:: len(_FALLING)]]
+        weights = [usual[::_SPARSE] for usual in beforehand[:: len(_FALLING)]]
+        rising = (np.concatenate(sparse)[:, None, :] + rises[None, :, :]).reshape(-1, len(steps))
+        rare = np.repeat(np.concatenate(weights), len(rises))
+        rare *= _RISING / (1 - _RISING) * np.concatenate(beforehand).sum() / rare.sum()
+        logs, beforehand = [*logs, rising], [*beforehand, rare]
     curves = np.concatenate(logs)
-    knees = np.array([_knee(ladder, curve, GAIN) for curve in curves.tolist()])
-    return curves, np.concatenate(beforehand), knees
+    return curves, np.log(np.concatenate(beforehand)), _knees(ladder, curves)
 
 
-def _knee(levels: Sequence[int], logs: Sequence[float], gain: float) -> int:
-    least = math.log1p(gain)
-    for place in range(len(levels) - 1, 0, -1):
-        if all(logs[place] - logs[lower] >= least * math.log2(levels[place] / levels[lower]) for lower in range(place)):
-            return place
-    return 0
+def _rises(steps: Any, reach: int) -> Any:
+    """What is added to a curve that rises anew, a row for each place, size and manner."""
+    import numpy as np
+
+    rows = []
+    for place in range(1, reach + 1):
+        at_once = (np.arange(len(steps)) >= place).astype(float)
+        slowly = np.clip((steps - steps[place - 1]) / math.log(2), 0.0, 1.0)
+        rows += [size * manner for size in _RISES for manner in (at_once, slowly)]
+    return np.array(rows)
+
+
+def _knees(levels: Sequence[int], curves: Any) -> Any:
+    """The place of each curve's knee."""
+    import numpy as np
+
+    least, knees = math.log1p(GAIN), np.zeros(len(curves), dtype=int)
+    for place in range(1, len(levels)):
+        wanted = [least * math.log2(levels[place] / lower) for lower in levels[:place]]
+        knees[(curves[:, place, None] - curves[:, :place] >= wanted).all(axis=1)] = place
+    return knees

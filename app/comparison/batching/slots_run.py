@@ -7,6 +7,7 @@ two steps of the end after all, further steps are visited.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -23,7 +24,9 @@ from app.core.runtime_setup import RuntimeSetup
 LEAST_ROUNDS = 3  # where so many may be made
 BEYOND = 2  # steps past the knee that are measured
 ALONE = 4  # waves of one request, which are short
-LEAST_STEPS = 4  # before the first round, one figure a step, may say that there is no more to gain
+LEAST_CLIMB = (
+    8  # slots that the first round goes up to: up to there kernels for several rows may begin, after a flat part
+)
 BATCH_ROUNDS = 3
 WORTH = 1.03  # times the rate that another batch has to bring before it is named
 FALLS_SHORT = 0.8  # of the sweep's rate, below which the confirmation is remarked upon
@@ -34,6 +37,7 @@ class SlotsRun:
         self._frame, self._asked = frame, frame.asked
         self._visits: dict[Shape, dict[int, list[Visit]]] = {shape: {} for shape in self._asked.shapes}
         self._seen: dict[Shape, list[tuple[int, float]]] = {shape: [] for shape in self._asked.shapes}  # in their order
+        self._known: dict[Shape, tuple[int, curve.Found]] = {}  # of so many visits
         self._climbed: dict[Shape, bool] = {}  # the first round is over; whether the host was full then
         self._most = self._asked.most
 
@@ -46,7 +50,7 @@ class SlotsRun:
             await self._climb(site, shape)
         self._frame.total = self._frame.done + (least - 1) * sum(sum(levels) for levels in self._visits.values())
         for number in range(1, self._asked.rounds):
-            if number >= least and all(self._found(shape).sure for shape in self._visits):
+            if number >= least and all([(await self._found(shape)).sure for shape in self._visits]):
                 break
             self._frame.total = max(
                 self._frame.total, self._frame.done + sum(sum(levels) for levels in self._visits.values())
@@ -78,7 +82,7 @@ class SlotsRun:
         for count, level in enumerate(self._ladder, 1):
             await self._visit(site, shape, level)
             full = not self._frame.own and self._host_is_full(shape, self._ladder[:count])
-            if full or (count >= LEAST_STEPS and self._found(shape).place <= count - 1 - BEYOND):
+            if full or (level >= LEAST_CLIMB and (await self._found(shape)).place <= count - 1 - BEYOND):
                 break
         self._climbed[shape] = full
         await self._told()
@@ -87,10 +91,16 @@ class SlotsRun:
     def _ladder(self) -> tuple[int, ...]:
         return tuple(step for step in self._asked.ladder if step <= self._most)
 
-    def _found(self, shape: Shape) -> curve.Found:
-        """Curves are followed past the last step, so that a knee which lies there is seen to."""
-        further = tuple(step for step in LADDER if step > self._ladder[-1])
-        return curve.found((*self._ladder, *(further or (2 * self._ladder[-1],))), self._seen[shape])
+    async def _found(self, shape: Shape) -> curve.Found:
+        """Curves are followed past the last step, so that a knee which lies there is seen to. In a thread: it takes
+        tens of milliseconds, and people chat meanwhile."""
+        seen = tuple(self._seen[shape])
+        known = self._known.get(shape)
+        if known is None or known[0] != len(seen):
+            further = tuple(step for step in LADDER if step > self._ladder[-1])
+            ladder = (*self._ladder, *(further or (2 * self._ladder[-1],)))
+            known = self._known[shape] = len(seen), await asyncio.to_thread(curve.found, ladder, seen)
+        return known[1]
 
     def _host_is_full(self, shape: Shape, levels: Sequence[int]) -> bool:
         """Whether it runs no more at once than it did at the step before."""
@@ -107,7 +117,7 @@ class SlotsRun:
             for level in round_order(levels, number):
                 await self._visit(site, shape, level)
             while not self._climbed[shape] and len(levels) < len(self._ladder):
-                if self._found(shape).place <= len(levels) - 1 - BEYOND:
+                if (await self._found(shape)).place <= len(levels) - 1 - BEYOND:
                     break
                 await self._visit(site, shape, self._ladder[len(levels)])
             await self._told()
@@ -121,7 +131,7 @@ class SlotsRun:
         await self._told()
 
     async def _told(self) -> None:
-        await self._frame.tell(points=tuple(self._points()), knees=tuple(self._knees()))
+        await self._frame.tell(points=tuple(self._points()), knees=tuple(await self._knees()))
 
     def _points(self) -> list[Point]:
         return [
@@ -129,11 +139,11 @@ class SlotsRun:
             for shape, levels in self._visits.items() for level, visits in sorted(levels.items())
         ]  # fmt: skip
 
-    def _knees(self) -> list[Knee]:
+    async def _knees(self) -> list[Knee]:
         """Of those shapes whose first round has ended."""
         knees = []
         for shape, full in self._climbed.items():
-            levels, found = sorted(self._visits[shape]), self._found(shape)
+            levels, found = sorted(self._visits[shape]), await self._found(shape)
             slots, bound = levels[found.place], "most" if found.place == len(levels) - 1 else ""
             at_once = max(self._at_once(shape, level) for level in levels)
             if full and slots >= at_once:

@@ -3,14 +3,16 @@
 The two classes share the time of the slots nine to one while both want it; the flows of a class share by tokens (a
 prompt token counts one, an answer's two, as in the VTC paper). Among flows within one `QUANTUM` of the smallest counter
 those whose model is loaded go first. Flows that are a usual request apart, or less, count as equal, and the one that
-has been ready for longest is next: nobody is overtaken again and again for a few tokens, and waits can be foreseen.
+has been ready for longest is next: nobody is overtaken again and again for a few tokens, and waits can be foreseen. Who
+has waited for most of the longest wait, and whose flow was given nothing meanwhile, is overtaken by nobody who came
+later (`due`): in a flood of users who had nothing yet, one who has had something would never be next.
 What has to drive out a model that others wait for is held for a while (`SwapRule`). No slot stays idle for any of this:
 what is held goes when nothing else can.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from app.core.generation import Priority
@@ -49,11 +51,13 @@ class Schedule:
     seconds: float = NOMINAL_SECONDS
     """What a request takes on average, which decides how early the batch class gets its turn."""
     returns: Returns = field(default_factory=Returns)
+    due: Mapping[Priority, float] = field(default_factory=dict)
+    """Seconds of waiting after which nobody of the class who came later goes first; never where it is empty."""
 
     def clone(self) -> Schedule:
         return Schedule(
             self.pace, self.residency.clone(), self.lines.clone(), self.flows.clone(), self.classes.clone(),
-            dict(self.holding), dict(self.turns), self.seconds, self.returns,
+            dict(self.holding), dict(self.turns), self.seconds, self.returns, self.due,
         )  # fmt: skip
 
     # Who comes and goes
@@ -134,6 +138,7 @@ class Schedule:
         counters = {flow: self.flows.of((kind, flow)) for flow in flows}
         least = min(counters.values())
         near, equal = least + QUANTUM, least + cost(*self.pace.usual)
+        due = self.due.get(kind, float("inf"))
         rows = []
         for flow, counter in counters.items():
             holds, turn = (kind, flow) in self.holding, self.turns.get((kind, flow), 0.0)
@@ -143,9 +148,11 @@ class Schedule:
                     fits[key] = self.fit(*key, now)
                 fit, hosts = fits[key]
                 if fit is not Fit.FULL:
-                    far = counter > near
                     ready = max(ticket.entered, turn)
-                    order = (far, 0 if far else fit, holds, max(counter, equal), ready, counter, ticket.serial)
+                    late = ready == ticket.entered and now - ready > due
+                    far = counter > near and not late
+                    had = (False, 0.0) if late else (holds, max(counter, equal))
+                    order = (far, 0 if far else fit, not late, *had, ready, counter, ticket.serial)
                     rows.append((order, fit, ticket, hosts))
         for _, fit, ticket, hosts in sorted(rows, key=lambda row: row[0]):
             yield fit, ticket, hosts

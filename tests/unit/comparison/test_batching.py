@@ -118,10 +118,10 @@ def saturating(most: float) -> Callable[[int, int], float]:
     return lambda slots, _: min(10.0 * slots, most)
 
 
-async def test_a_sweep_goes_up_two_steps_beyond_the_knee_and_names_it(monkeypatch):
+async def test_a_sweep_goes_up_to_eight_slots_and_two_steps_beyond_the_knee_and_names_it(monkeypatch):
     machine = Machine(saturating(30))
     study, _ = await swept(machine, monkeypatch, most=64, rounds=6, base=RuntimeSetup(slots=1, batch=128))
-    assert [point.slots for point in study.points] == [1, 2, 3, 4, 6]
+    assert [point.slots for point in study.points] == [1, 2, 3, 4, 6, 8]
     assert (study.knees[0].slots, study.knees[0].bound) == (3, "")
     assert study.knees[0].confidence > 0.8 and study.knees[0].near > 0.99
     assert len(study.points[0].rates) == 3  # sure after the least number of rounds
@@ -138,12 +138,12 @@ async def test_after_the_first_round_small_and_large_steps_are_visited_in_turn(m
 
 async def test_a_first_round_that_ended_too_early_is_made_good(monkeypatch):
     """It slowed down from visit to visit, as if nothing were gained; the later ones were undisturbed."""
-    slowed = iter((1.0, 0.55, 0.42, 0.32))
-    machine = Machine(lambda slots, _: min(10.0 * slots, 60) * next(slowed, 1.0))
-    study, _ = await swept(machine, monkeypatch, most=16, rounds=6, batches=())
-    assert [count for _, _, count in machine.visits][:5] == [1, 2, 3, 4, 1]
-    assert max(point.slots for point in study.points) >= 8
-    assert study.knees[0].slots in (4, 6, 8)
+    slowed = iter((1.0, 0.55, 0.42, 0.32, 0.25, 0.22))
+    machine = Machine(lambda slots, _: min(10.0 * slots, 120) * next(slowed, 1.0))
+    study, _ = await swept(machine, monkeypatch, most=24, rounds=6, batches=())
+    assert [count for _, _, count in machine.visits][:7] == [1, 2, 3, 4, 6, 8, 1]
+    assert max(point.slots for point in study.points) >= 16
+    assert study.knees[0].slots in (8, 12, 16)
 
 
 async def test_a_curve_that_rises_to_the_end_says_so(monkeypatch):

@@ -53,6 +53,21 @@ def test_a_curve_that_falls_has_its_knee_at_the_top():
     assert LEVELS[found(LADDER, swept(falls.__getitem__, lambda _: 0.0, 3)).place] == 2
 
 
+RISES = dict(zip((*LEVELS, 12, 16), (39, 48, 55, 59, 66, 95, 118, 122), strict=True))
+"""As measured on two cores: nearly flat from 3 to 6 at once, then kernels for several rows begin."""
+
+
+@pytest.mark.parametrize(("last", "knee"), [(8, 8), (12, 12), (16, 12)])
+def test_a_curve_that_rises_anew_behind_a_flat_part_has_its_knee_behind_the_rise(last, knee):
+    levels = [level for level in RISES if level <= last]
+    for trial in range(TRIALS):
+        draw = random.Random(trial)
+        seen = [(level, RISES[level] * math.exp(draw.gauss(0, 0.08))) for _ in range(4) for level in levels]
+        told = found((*levels, 2 * last, 4 * last), seen)
+        assert abs(told.place - levels.index(knee)) <= 1
+        assert levels[told.place] > 6
+
+
 def test_one_visit_that_something_disturbed_moves_the_knee_by_one_step_at_most():
     for spoiled in range(18):
         told = found(LADDER, swept(lambda level: level / (1 + level), lambda at, bad=spoiled: -0.5 * (at == bad), 3))
