@@ -65,6 +65,7 @@ from app.services.checking.system import SystemCheck
 from app.services.costing.service import Costing
 from app.services.energy import EnergyMeter
 from app.services.generations import Generations
+from app.services.gpu_programs import GpuPrograms
 from app.services.happenings import Happenings
 from app.services.hardware import Hardware
 from app.services.history import History
@@ -239,7 +240,8 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
     chat = ChatService(cache, queue, pool, telemetry, RetryBudget(clock), route, key_usage)
     pool.on_gone(cache.forget_digest)
     export = span_export(settings, telemetry)
-    hardware = Hardware(MachineReader(settings.data, clock).read, NvidiaGpus().read, clock)
+    programs = GpuPrograms(NvidiaGpus().read)
+    hardware = Hardware(MachineReader(settings.data, clock).read, programs.read, clock)
     figures = SeriesStore(settings.data / "figures.db")
     happenings = Happenings(pool.statuses, telemetry.log, pool.spelled)
     jobs = Jobs(clock)
@@ -271,6 +273,7 @@ def build(settings: Settings, clock: Clock | None = None, loaded: LoadedSettings
     workshop = Workshop(QuantizerProcess(environment), settings.data, (settings.models_folder,), labels)
     model_jobs = ModelJobs(jobs, pool, changed, workshop, clock=clock, check_free=aliases.check_free)
     catalog = Catalog(pool, load, lambda: {**starter.making(), **model_jobs.making()}, clock)
+    programs.variant_of = catalog.with_weights
     way = Way(chat, queue, pool, telemetry)
     room = Room(_free_memory, lambda: hardware.state.gpus)
     needs = _comparison_needs(way, jobs, catalog, clock, room)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from app import __version__
+from app.backends.listening import listens
 from app.backends.ollama_http import HostTimeouts, OllamaHttp
 from app.backends.otlp_http import OtlpHttp
 from app.backends.webhook_http import webhook_of
 from app.config import Settings
-from app.config_report import LoadedSettings, effective_table
+from app.config_report import LoadedSettings, effective_table, load_settings
 from app.config_values import header_pairs
 from app.core.alerts import Alert
 from app.core.hosts import ANSWERING, HostAddress, ModelDetail
 from app.core.ports import Backend, Clock
+from app.host_resolution import ollama_at
+from app.host_urls import DEFAULT_URL
 from app.models.catalog import Catalog
 from app.models.decode_reads import decode_reads
 from app.services.alerting.alerts import Alerts
@@ -20,6 +23,7 @@ from app.services.alerting.figures import Watched
 from app.services.alerting.messages import Messages
 from app.services.alerting.words import headline
 from app.services.checking.hosts import VariantPace
+from app.services.checking.ports import USUAL, Ports
 from app.services.checking.system import Surroundings
 from app.services.happenings import Happenings
 from app.services.hardware import Hardware
@@ -66,9 +70,11 @@ def surroundings(
     """What the check of the machine looks at. Memory bounds only what runs here, and on the processor."""
 
     async def variants() -> tuple[VariantPace, ...]:
-        if hardware.state.gpus.devices:
-            return ()
-        here = {status.address.name for status in pool.statuses() if status.address.here}
+        gpus = bool(hardware.state.gpus.devices)
+        here = {
+            status.address.name for status in pool.statuses()
+            if (status.address.embedded if gpus else status.address.here)
+        }  # fmt: skip
         families = (await catalog.snapshot(stale_ok=True)).families
         return tuple(
             VariantPace(
@@ -87,6 +93,19 @@ def surroundings(
         settings.data, hardware.gpus, pool.statuses, variants,
         settings=settings_of,
         warnings=loaded.warnings if loaded else (),
+        ports=lambda: ports_here(settings),
+    )  # fmt: skip
+
+
+async def ports_here(settings: Settings) -> Ports:
+    """Loupe's port and Ollama's usual one, tried. One that was started for a command has taken any free port: then the
+    one is meant that it takes by itself."""
+    ours = bool(settings.port)
+    own = settings.port or load_settings().settings.port
+    usual = await listens(USUAL)
+    return Ports(
+        own, settings.bind, ours, not ours and await listens(own), usual,
+        await ollama_at(HostAddress("ollama", DEFAULT_URL)) if usual else "",
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from app import __version__
 
 FAILS = 1
+ASKED_BY_LOUPE = ("GPU", "model host")  # of which nothing is known where it does not start
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +42,11 @@ def _looked() -> dict[str, Any]:
 
     try:
         with some_instance() as instance:
-            return instance.ask("GET", "/loupe/check")
+            told = instance.ask("GET", "/loupe/check")
+            if instance.for_command:
+                for check in told["checks"]:
+                    check["found"] = check["found"].replace("(command line)", "(for this command alone)")
+            return told
     except LoupeError as error:
         return {"loupe": __version__, "checks": [*_without_an_instance(error.message)]}
 
@@ -59,10 +64,13 @@ def _without_an_instance(why: str) -> list[dict[str, Any]]:
     async def nothing() -> tuple[()]:
         return ()
 
-    around = Surroundings(
-        loaded.settings.data, lambda: Gpus(why="asked while Loupe runs"), tuple, nothing, lambda: rows, loaded.warnings
-    )
+    around = Surroundings(loaded.settings.data, Gpus, tuple, nothing, lambda: rows, loaded.warnings)
     first = Check(
-        "Loupe", Verdict.FAIL, why, "a Loupe that starts", "Mend this first; the model hosts are asked by it."
+        "Loupe",
+        Verdict.FAIL,
+        why,
+        "a Loupe that starts",
+        "Nobody gets an answer: mend this first. GPU, ports and model hosts are looked at by a Loupe that runs.",
     )
-    return [asdict(check) for check in (first, *asyncio.run(SystemCheck(around).run()))]
+    seen = asyncio.run(SystemCheck(around).run())
+    return [asdict(first), *(asdict(check) for check in seen if check.name not in ASKED_BY_LOUPE)]

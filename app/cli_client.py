@@ -43,9 +43,10 @@ class Refused(LoupeError):
 
 
 class Instance:
-    """Requests to a Loupe that runs."""
+    """Requests to a Loupe that runs. `for_command`: it was started for one command and ends with it."""
 
     def __init__(self, settings: Settings, record: InstanceRecord) -> None:
+        self.for_command = False
         address = urlsplit(record.url)
         self._host, self._port = address.hostname or "127.0.0.1", address.port
         # The Host must be one of the allowed names, also when loopback is none of them.
@@ -119,7 +120,9 @@ def some_instance() -> Iterator[Instance]:
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
         try:
-            yield _when_ready(process, log)
+            instance = _when_ready(process, log)
+            instance.for_command = True
+            yield instance
         finally:
             process.terminate()
             try:

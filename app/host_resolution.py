@@ -45,7 +45,7 @@ async def resolve_hosts(
         host = HostAddress("ollama", settings.ollama_host, slots=settings.slots)
         return Resolution((host,), False, f"OLLAMA_HOST is {host.url}")
     local = HostAddress("ollama", DEFAULT_URL, slots=settings.slots)
-    version = await (probe or _version)(local)
+    version = await (probe or ollama_at)(local)
     if version:
         return Resolution((local,), False, f"Ollama {version} answers at {local.url}")
     if (embedded_installed or _embedded_installed)():
@@ -54,7 +54,7 @@ async def resolve_hosts(
                       f"here: {INSTALL_HINT}")  # fmt: skip
 
 
-async def _version(address: HostAddress) -> str:
+async def ollama_at(address: HostAddress) -> str:
     """The version of the Ollama there, or "" if nothing answers with its protocol in time."""
     backend = OllamaHttp(address)
     try:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+MODEL = "model"  # what a process of ours is called that runs a model
 
 
 @dataclass(frozen=True, slots=True)
 class GpuProcess:
-    """`memory` in bytes; None where the driver does not tell (containers, Windows)."""
+    """`memory` in bytes; None where the driver does not tell (containers, Windows). `name` of the program and the
+    `variant` it holds there, "" where unknown."""
 
     pid: int
     memory: int | None
+    name: str = ""
+    variant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,20 @@ class Machine:
     power: float | None = None
     processes: tuple[ProcessUse, ...] = ()
     unknown: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def cpu_models(self) -> float | None:
+        """The share of all cores that our models take; None where none of them runs here as a process of ours."""
+        return self._share_of([use for use in self.processes if use.name == MODEL])
+
+    @property
+    def cpu_loupe(self) -> float | None:
+        """The share of all cores that everything of ours takes but the models."""
+        return self._share_of([use for use in self.processes if use.name != MODEL])
+
+    def _share_of(self, uses: Sequence[ProcessUse]) -> float | None:
+        told = [use.cpu for use in uses if use.cpu is not None]
+        return sum(told) / len(self.cores) if told and self.cores else None
 
 
 @dataclass(frozen=True, slots=True)

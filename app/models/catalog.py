@@ -144,6 +144,16 @@ class Catalog:
         """What `/api/show` told of a model of the last look."""
         return self._details.get(digest)
 
+    def with_weights(self, sha256: str) -> str:
+        """The variant whose host shows a file of that hash as its weights, a loaded one first; "" for none."""
+        found = [
+            variant
+            for family in self._view.families
+            for variant in family.variants
+            if (detail := self._details.get(variant.digest)) and sha256 in detail.modelfile
+        ]
+        return max(found, key=lambda variant: variant.loaded is not None).name if found else ""
+
     def look_again(self) -> None:
         self._seen_at = float("-inf")
 

@@ -6,14 +6,12 @@ in its page cache counts as free: the kernel takes it back before it kills.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-CGROUPS = Path("/sys/fs/cgroup")
-MEMBERSHIP = Path("/proc/self/cgroup")
+from app.models.control_groups import CGROUPS, MEMBERSHIP, group_folders
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,39 +31,20 @@ class _Files:
     cache: tuple[str, ...]
 
 
-_V2 = _Files("memory.max", "memory.current", ("inactive_file", "active_file"))
-_V1 = _Files("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file"))
+_FILES = {
+    2: _Files("memory.max", "memory.current", ("inactive_file", "active_file")),
+    1: _Files("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file")),
+}
 
 
 def machine_memory(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> MachineMemory:
     """What this process and its children can have now."""
     machine = psutil.virtual_memory()
     total, free = machine.total, machine.available
-    for group in _groups(cgroups, membership):
-        total, free = min(total, group.total), min(free, group.free)
+    for folder, version in group_folders("memory", cgroups, membership):
+        if (group := _group(folder, _FILES[version])) is not None:
+            total, free = min(total, group.total), min(free, group.free)
     return MachineMemory(total, max(0, free))
-
-
-def _groups(cgroups: Path, membership: Path) -> Iterator[MachineMemory]:
-    """The limits of every group that this process is in, from its own to the root of what can be seen."""
-    try:
-        lines = membership.read_text().splitlines()
-    except OSError:  # no Linux
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            root, files = cgroups, _V2
-        elif "memory" in controllers.split(","):
-            root, files = cgroups / "memory", _V1
-        else:
-            continue
-        folder = root / path.strip("/")
-        for level in (folder, *folder.parents):
-            if (group := _group(level, files)) is not None:
-                yield group
-            if level == root:
-                break
 
 
 def _group(folder: Path, files: _Files) -> MachineMemory | None:

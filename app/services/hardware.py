@@ -25,7 +25,7 @@ _JOIN_SECONDS = 2.0
 Value = TypeVar("Value")
 MACHINE_SERIES = (
     "cpu", "memory_used", "swap_used", "disk_free", "disk_read", "disk_written", "network_sent", "network_received",
-    "power",
+    "power", "cpu_models", "cpu_loupe",
 )  # fmt: skip
 GPU_SERIES = ("utilisation", "memory_used", "temperature", "power", "clock", "pcie_sent", "pcie_received")
 log = structlog.get_logger(__name__)

@@ -17,6 +17,7 @@ import structlog
 
 from app.core.generation import Json
 from app.core.hardware import HardwareState
+from app.services.gpu_programs import holders
 from app.services.happenings import Happening, Happenings
 from app.services.hardware import Hardware
 from app.services.hardware import figures as hardware_figures
@@ -30,13 +31,15 @@ log = structlog.get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One second. `figures` by series, `limits` what they are measured against (bytes), `names` what GPUs are called,
-    `unknown` why a figure is missing, `happened` what came about since the sample before."""
+    `holders` who holds memory of each, `unknown` why a figure is missing, `happened` what came about since the sample
+    before."""
 
     number: int = 0
     at: float = 0.0
     figures: Mapping[str, float] = field(default_factory=dict)
     limits: Mapping[str, float] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
+    holders: Mapping[str, str] = field(default_factory=dict)
     unknown: Mapping[str, str] = field(default_factory=dict)
     happened: tuple[Happening, ...] = ()
 
@@ -119,7 +122,8 @@ class LiveSeries:
         happened = self._happenings.since_last(state.at)
         limits, names = _limits(state)
         unknown = _unknown(state) | ({"history": self._store.problem} if self._store.problem else {})
-        sample = Sample(self._sample.number + 1, state.at, figures, limits, names, unknown, happened)
+        held = {f"gpu{gpu.index}": words for gpu in state.gpus.devices if (words := holders(gpu))}
+        sample = Sample(self._sample.number + 1, state.at, figures, limits, names, held, unknown, happened)
         self._sample = sample
         self._unkept.append(sample)
         for came in self._watchers:
@@ -135,7 +139,7 @@ def whole(sample: Sample) -> dict[str, Json]:
     """A sample in JSON's types: what somebody who begins to watch needs."""
     return {
         "at": round(sample.at, 3), "now": dict(sample.figures), "limits": dict(sample.limits),
-        "names": dict(sample.names), "unknown": dict(sample.unknown),
+        "names": dict(sample.names), "holders": dict(sample.holders), "unknown": dict(sample.unknown),
         "happened": [told(happening) for happening in sample.happened],
     }  # fmt: skip
 
@@ -148,7 +152,7 @@ def delta(before: Sample, now: Sample) -> dict[str, Json]:
         changed["set"] = dict(fresh)
     if gone := sorted(before.figures.keys() - now.figures.keys()):
         changed["gone"] = list(gone)
-    for name in ("limits", "names", "unknown"):
+    for name in ("limits", "names", "holders", "unknown"):
         if getattr(now, name) != getattr(before, name):
             changed[name] = dict(getattr(now, name))
     if now.happened:

@@ -14,8 +14,9 @@ from typing import Any
 
 import psutil
 
-from app.core.hardware import Machine, ProcessUse
+from app.core.hardware import MODEL, Machine, ProcessUse
 from app.core.ports import Clock
+from app.models.machine_memory import machine_memory
 from app.services.energy import NO_COUNTER, EnergyMeter
 
 FAMILY_LOOKS = 5  # looks between two searches for processes of ours
@@ -122,8 +123,9 @@ class _Unknown:
 
 
 def _memory() -> tuple[int, int]:
-    memory = psutil.virtual_memory()
-    return memory.total - memory.available, memory.total
+    """In a container, of what it may have."""
+    memory = machine_memory()
+    return memory.total - memory.free, memory.total
 
 
 def _swap() -> tuple[int, int]:
@@ -146,7 +148,7 @@ def _name(words: list[str]) -> str:
     """What a process of ours is for, from its command line."""
     said = " ".join(words)
     if "worker.py" in said:
-        return "model"
+        return MODEL
     if "-m app runtime" in said or "app.runtime" in said:
         return "runtime"
     return "loupe" if "-m app" in said else Path(words[0]).name if words else "?"

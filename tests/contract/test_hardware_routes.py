@@ -39,7 +39,7 @@ async def test_the_machine_and_its_gpus_are_told_now_as_they_change_and_over_tim
                 gpus = told["gpus"]["devices"]
                 if not lost and len(gpus) == 2 and told["number"] >= 2:
                     assert [gpu["utilisation"] for gpu in gpus] == [0.4, 0.07]
-                    assert told["machine"]["memory_total"] == psutil.virtual_memory().total
+                    assert 0 < told["machine"]["memory_total"] <= psutil.virtual_memory().total
                     library.gpus[1].errors["*"] = pynvml.NVML_ERROR_GPU_IS_LOST
                     lost = True
                 elif lost and gpus[1]["lost"]:
@@ -85,6 +85,7 @@ async def test_the_check_of_the_machine_is_told_with_its_hosts(tmp_path: Path) -
         told = (await client.get("/loupe/check")).json()
     checks = {check["name"]: check for check in told["checks"]}
     assert {"processor", "memory", "GPU", "disk", "memory bandwidth", "settings"} <= checks.keys()
+    assert {"container limits", "port 8501", "port 11434", "system"} <= checks.keys()  # a free port was taken here
     (host,) = (check for name, check in checks.items() if name.startswith("host "))
     assert host["status"] == "fail" and host["advice"]
     assert all(set(check) == {"name", "status", "found", "needed", "advice"} for check in told["checks"])

@@ -7,11 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.config_report import load_settings
+from app.core.hardware import Gpu, GpuProcess, Gpus
 from app.core.hosts import HostAddress, HostState, HostStatus
 from app.services.access_keys import KeyLimits, KeyScope, KeyWish
 from app.services.alias_values import read_alias
+from app.services.checking.hosts import VariantPace
+from app.services.checking.ports import Ports
+from app.services.checking.system import Surroundings, SystemCheck
 from app.ui import who
 from tests.ui.fake_services import EMBEDDED, FakeServices
+
+GIB = 1 << 30
 
 
 def settings(services: FakeServices) -> str:
@@ -101,6 +107,32 @@ def settings_backups_empty(services: FakeServices) -> str:
 
 
 def settings_check(services: FakeServices) -> str:
+    """The true check, with GPUs, hosts and ports of which each has something to say."""
+    held = GpuProcess(7, 12 * GIB, "ollama", "qwen2.5-coder:7b"), GpuProcess(9, 6 * GIB, "python3")
+    slow = Gpu(
+        0, "NVIDIA RTX 4090", memory_used=18 * GIB, memory_total=24 * GIB, throttled=("temperature",), processes=held
+    )  # fmt: skip
+    lost = Gpu(1, "NVIDIA RTX 4090", lost="the GPU does not answer any more: restart the machine")
+    away = HostAddress("away", "http://192.168.1.30:11434")
+    services.pool.hosts = (
+        HostStatus(EMBEDDED, HostState.HEALTHY, "0.33.0", "loupe-runtime/0.9"),
+        HostStatus(away, HostState.OFFLINE, error="connection refused"),
+    )
+
+    async def variants() -> tuple[VariantPace, ...]:
+        return VariantPace("qwen2.5-coder:7b", 5 * GIB, 6.1), VariantPace("qwen2.5-coder:14b", 9 * GIB)
+
+    async def there() -> Ports:
+        return Ports(8501, "127.0.0.1", ours=True, usual_taken=True, ollama="0.33.0")
+
+    services.check = SystemCheck(  # type: ignore[assignment]
+        Surroundings(
+            services.settings.data, lambda: Gpus((slow, lost), "570.86"), services.pool.statuses, variants,
+            settings=lambda: [("LOUPE_HOSTS", "away=http://192.168.1.30:11434", "LOUPE_HOSTS")],
+            warnings=["LOUPE_SLOT is not a setting and is ignored; did you mean LOUPE_SLOTS."], ports=there,
+        ),
+        bandwidth=lambda: 38e9,
+    )  # fmt: skip
     return "/settings?view=Check"
 
 

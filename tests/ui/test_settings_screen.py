@@ -286,7 +286,7 @@ def test_the_check_says_what_is_wrong_and_what_to_do_and_looks_again_when_asked(
     services: FakeServices, open_screen: Open
 ) -> None:
     page = calm(open_screen("settings", view="Check"))
-    assert "Does not work as it is: host far." in text_of(page)
+    assert "One thing does not work: host far; one thing could be better: memory." in text_of(page)
     assert "Only small models fit." in html_of(page) and "needed: 8 GiB" in html_of(page)
     assert "Test &lt;1&gt;: AVX2" in html_of(page) and "<1>" not in html_of(page)
     assert "FAIL  host far" in html_of(page)  # what the button copies

@@ -34,10 +34,11 @@ def hosts(statuses: Sequence[HostStatus]) -> Iterator[Check]:
             FAIL,
             "none",
             "Ollama, or Loupe's own runtime",
-            "Install Ollama from ollama.com and start it with `ollama serve`.",
+            "Nobody gets an answer: install Ollama from ollama.com and start it with `ollama serve`.",
         )
+    others = any(status.state in ANSWERING for status in statuses)
     for status in statuses:
-        yield _host(status)
+        yield _host(status, others=others)
         for warning in status.warnings:
             yield Check(
                 f"host {status.address.name}: version",
@@ -48,16 +49,19 @@ def hosts(statuses: Sequence[HostStatus]) -> Iterator[Check]:
             )
 
 
-def _host(status: HostStatus) -> Check:
+def _host(status: HostStatus, *, others: bool) -> Check:
+    """`others`: one of the hosts answers, so that chats go on without this one."""
     name, where = f"host {status.address.name}", urlsplit(status.address.url)
-    place = "built in" if status.address.embedded else f"{where.hostname}:{where.port or 80}"
+    port = where.port or (443 if where.scheme == "https" else 80)
+    place = "built in" if status.address.embedded else f"{where.hostname}:{port}"
     if status.state not in ANSWERING:
+        cost = "What it alone has cannot be asked meanwhile" if others else "Nobody gets an answer meanwhile"
         return Check(
             name,
-            FAIL,
+            WARN if others else FAIL,
             f"{place}: {status.error or status.state}",
             "a host that answers",
-            "Start it, or take it out of LOUPE_HOSTS or OLLAMA_HOST; chats wait for it meanwhile.",
+            f"{cost}: start it, or take it out of LOUPE_HOSTS or OLLAMA_HOST.",
         )
     trip = "" if status.round_trip is None else f", {1000 * status.round_trip:.1f} ms away"
     found = f"{place}: {status.server or 'Ollama ' + status.version}{trip}"
@@ -72,18 +76,28 @@ def _host(status: HostStatus) -> Check:
     return Check(name, OK, found, "a host that answers")
 
 
-def speeds(variants: Sequence[VariantPace], bandwidth: float | None) -> Iterator[Check]:
-    """The most tokens/s that memory allows each variant that runs on this machine's processor."""
+def speeds(variants: Sequence[VariantPace], bandwidth: float | None, *, busy: bool = False) -> Iterator[Check]:
+    """The most tokens/s that memory allows each variant that runs on this machine's processor. `busy`: answers were
+    made while it was measured."""
     if bandwidth is None:
-        yield Check("memory bandwidth", UNKNOWN, "could not be measured here")
+        yield Check(
+            "memory bandwidth",
+            UNKNOWN,
+            "could not be measured here",
+            "",
+            "How fast a model can be at most is not known; the speeds under Dashboard are measured all the same.",
+        )
         return
+    few = bandwidth < 10 * GB
     yield Check(
         "memory bandwidth",
-        OK if bandwidth >= 10 * GB else WARN,
-        f"{bandwidth / GB:.1f} GB/s read",
+        OK if not few else UNKNOWN if busy else WARN,
+        f"{bandwidth / GB:.1f} GB/s read" + (" while answers were being made" if busy else ""),
         "20 GB/s for 4 tokens/s of a 7B model at 4 bits",
         ""
-        if bandwidth >= 10 * GB
+        if not few
+        else "Answers take bandwidth for themselves, so that there is more than this: look again when nobody asks."
+        if busy
         else "Every token reads the whole model: fill all memory channels, or take a smaller quantization.",
     )
     for one in sorted(variants, key=lambda one: -one.size):

@@ -1,4 +1,4 @@
-"""The machine itself: processor, memory, disk, limits that the system sets, clock, SQLite, GPU.
+"""The machine itself: processor, memory, disk, limits that the system sets, clock, SQLite.
 
 Where each figure comes from is a parameter, so that tests can play other machines. All of it blocks for a moment.
 """
@@ -16,7 +16,6 @@ from pathlib import Path
 import psutil
 
 from app.core.checks import Check, Verdict
-from app.core.hardware import Gpus
 from app.core.ports import SystemClock
 from app.services.checking.bandwidth import usable_cores
 
@@ -62,11 +61,10 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo"), machine: str | None = None)
     )
 
 
-def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> Check:
-    """Threads beyond the cores that may really be used only wait for each other."""
+def cores(allowed: float | None = None) -> Check:
+    """Threads beyond the cores that may really be used only wait for each other. `allowed`: by a control group."""
     usable, physical, logical = usable_cores(), psutil.cpu_count(logical=False), psutil.cpu_count() or 1
     found = f"{usable} threads may be used of {logical}" + (f" on {physical} cores" if physical else "")
-    allowed = _quota(quota)
     if allowed is not None and allowed < usable:
         return Check(
             "cores",
@@ -81,20 +79,27 @@ def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> Check:
         OK if usable > 1 else WARN,
         found,
         "2 or more",
-        "" if usable > 1 else "One core has to write answers and show the page.",
+        ""
+        if usable > 1
+        else "One core has to write answers and show the page, so both stutter: give the machine or "
+        "container a second one.",
     )
 
 
-def memory(total: int, free: int, smallest: int | None) -> Check:
-    """`smallest`: bytes that the smallest installed model takes; None where none is known."""
+def memory(total: int, free: int, smallest: int | None, loaded: bool = False) -> Check:
+    """`smallest`: bytes that the smallest installed model takes; None where none is known. `loaded`: one is in memory
+    already."""
     found = f"{total / GIB:.1f} GiB, {free / GIB:.1f} GiB of it free"
     if smallest is not None and free < smallest:
         return Check(
             "memory",
-            FAIL,
+            WARN if loaded else FAIL,
             found,
             f"{smallest / GIB:.1f} GiB for the smallest model here",
-            "No model fits: close other programs, or take a smaller model or quantization.",
+            "No second model fits beside what is loaded, so that changing models costs a load each time: close other "
+            "programs, or take smaller quantizations."
+            if loaded
+            else "No model fits: close other programs, or take a smaller model or quantization.",
         )
     if total < 4 * GIB:
         return Check(
@@ -102,7 +107,8 @@ def memory(total: int, free: int, smallest: int | None) -> Check:
             WARN,
             found,
             "8 GiB for a 7B model at 4 bits",
-            "Only small models fit: up to about 3 billion parameters at Q4_K_M.",
+            "Only small models fit: up to about 3 billion parameters at Q4_K_M. More memory, or a larger limit of the "
+            "container, mends it.",
         )
     return Check("memory", OK, found, "8 GiB for a 7B model at 4 bits")
 
@@ -135,9 +141,23 @@ def disk(folder: Path, measure: bool = True) -> Iterator[Check]:
         return
     found = f"{free / GIB:.1f} GiB free in {folder}"
     if free < GIB:
-        yield Check("disk", FAIL, found, "10 GiB", "Conversations and backups may soon not be written: make room.")
+        yield Check(
+            "disk",
+            FAIL,
+            found,
+            "10 GiB",
+            "Conversations and backups may soon not be written: delete models that nobody uses (Models says what each "
+            "frees), or set LOUPE_DATA to a folder on a larger disk.",
+        )
     elif free < 10 * GIB:
-        yield Check("disk", WARN, found, "10 GiB", "A 7B model at 4 bits takes 4 to 5 GiB while it is got, and stays.")
+        yield Check(
+            "disk",
+            WARN,
+            found,
+            "10 GiB",
+            "A 7B model at 4 bits takes 4 to 5 GiB, so few fit: delete models that nobody uses (Models says what each "
+            "frees), or set LOUPE_DATA to a folder on a larger disk.",
+        )
     else:
         yield Check("disk", OK, found, "10 GiB")
     if measure and free > 8 * TRIAL:
@@ -179,6 +199,11 @@ def clock(now: Callable[[], float] = SystemClock.now, built: float | None = None
     return Check("clock", OK, told)
 
 
+def system(version: str = platform.python_version()) -> Check:
+    """What all of this runs on: the first question of whoever is asked for help."""
+    return Check("system", OK, f"{platform.system()} {platform.release()}, {platform.machine()}, Python {version}")
+
+
 def sqlite(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> Check:
     found, sound = ".".join(map(str, version)), ".".join(map(str, SQLITE_SOUND))
     if version < SQLITE_SOUND:
@@ -191,47 +216,6 @@ def sqlite(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> Check:
             "brings SQLite, so a newer Python mends it.",
         )
     return Check("SQLite", OK, found, sound)
-
-
-def gpu(gpus: Gpus) -> Iterator[Check]:
-    if not gpus.devices:
-        none = gpus.why == "no NVIDIA GPU here"
-        yield Check(
-            "GPU",
-            OK if none else UNKNOWN,
-            gpus.why,
-            "",
-            "Models run on the processor." if none else "Figures of the GPU are missing until its driver answers.",
-        )
-    for one in gpus.devices:
-        name = f"GPU {one.index}"
-        if one.lost:
-            yield Check(
-                name,
-                FAIL,
-                f"{one.name or 'a GPU'}: {one.lost}",
-                "a GPU that answers",
-                "Models fall back to the processor.",
-            )
-            continue
-        size = "" if one.memory_total is None else f", {one.memory_total / GIB:.0f} GiB"
-        slow = one.throttled or ()
-        yield Check(
-            name,
-            WARN if slow else OK,
-            f"{one.name}{size}, driver {gpus.driver}" + (f", slowed by {', '.join(slow)}" if slow else ""),
-            "",
-            "It answers slower than it could: look at cooling and the power limit." if slow else "",
-        )
-
-
-def _quota(file: Path) -> float | None:
-    """Cores that a control group (v2, cpu.max) allows; None without a limit."""
-    try:
-        most, period = file.read_text().split()
-        return None if most == "max" else int(most) / int(period)
-    except (OSError, ValueError):
-        return None
 
 
 def _disk_speed(folder: Path) -> Check:
@@ -260,5 +244,8 @@ def _disk_speed(folder: Path) -> Check:
         WARN if slow else OK,
         f"{rate:.0f} MiB/s written",
         "50 MiB/s",
-        "Models load slowly from it: a model of 4 GiB takes minutes." if slow else "",
+        "Models load slowly from it: a model of 4 GiB takes minutes. Set LOUPE_DATA to a folder on a local disk, best "
+        "an SSD."
+        if slow
+        else "",
     )

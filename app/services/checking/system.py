@@ -7,20 +7,28 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psutil
+
 from app.core.checks import Check, Verdict
+from app.core.errors import LoupeError
 from app.core.hardware import Gpus
 from app.core.hosts import HostStatus
 from app.models.machine_memory import machine_memory
 from app.services.checking import hosts as host_checks
 from app.services.checking import machine
 from app.services.checking.bandwidth import read_bandwidth
+from app.services.checking.container import container, limits
+from app.services.checking.gpus import gpus
 from app.services.checking.hosts import VariantPace
+from app.services.checking.ports import Ports, ports
+
+DEFAULTS = "all as they come: nobody set anything"
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the check is given to look at. `settings`: what somebody set, as (variable, value, by whom), without
-    secrets; `warnings`: what looks like a mistake in them."""
+    secrets; `warnings`: what looks like a mistake in them. `ports`: None where nobody could look."""
 
     folder: Path
     gpus: Callable[[], Gpus]
@@ -28,6 +36,7 @@ class Surroundings:
     variants: Callable[[], Awaitable[Sequence[VariantPace]]]
     settings: Callable[[], Sequence[tuple[str, str, str]]] = tuple
     warnings: Sequence[str] = ()
+    ports: Callable[[], Awaitable[Ports]] | None = None
 
 
 class SystemCheck:
@@ -38,19 +47,22 @@ class SystemCheck:
     async def run(self) -> tuple[Check, ...]:
         """Raises nothing that a part of it could: what cannot be looked at is unknown, with the reason."""
         async with self._one_at_a_time:  # two at once would measure each other
-            variants = await self._around.variants()
-            found = await asyncio.to_thread(lambda: tuple(self._looked(variants)))
+            variants, seen = await self._around.variants(), await self._ports()
+            found = await asyncio.to_thread(lambda: tuple(self._looked(variants, seen)))
         return tuple(_private(check) for check in found)
 
-    def _looked(self, variants: Sequence[VariantPace]) -> Iterator[Check]:
+    def _looked(self, variants: Sequence[VariantPace], seen: Ports | None) -> Iterator[Check]:
+        statuses = self._around.statuses()
         parts: tuple[tuple[str, Callable[[], Sequence[Check]]], ...] = (
-            ("processor", lambda: [machine.processor(), machine.cores()]),
-            ("memory", lambda: [_memory(variants), machine.swap()]),
-            ("GPU", lambda: list(machine.gpu(self._around.gpus()))),
+            ("processor", lambda: [machine.processor(), machine.cores(limits().cores)]),
+            ("memory", lambda: [_memory(variants, statuses), machine.swap()]),
+            ("container limits", lambda: [_container()]),
+            ("GPU", lambda: list(gpus(self._around.gpus(), statuses))),
             ("disk", lambda: list(machine.disk(self._around.folder))),
-            ("model hosts", lambda: list(host_checks.hosts(self._around.statuses()))),
-            ("memory bandwidth", lambda: list(host_checks.speeds(variants, self._measured()))),
-            ("system", lambda: [machine.files(), machine.clock(), machine.sqlite()]),
+            ("model hosts", lambda: list(host_checks.hosts(statuses))),
+            ("ports", lambda: list(ports(seen, statuses)) if seen else []),
+            ("memory bandwidth", lambda: self._speeds(variants)),
+            ("system", lambda: [machine.system(), machine.files(), machine.clock(), machine.sqlite()]),
             ("settings", lambda: [self._settings()]),
         )
         for name, look in parts:
@@ -59,6 +71,20 @@ class SystemCheck:
             except Exception as error:  # whatever a strange system thinks of: the other parts are told all the same
                 yield Check(name, Verdict.UNKNOWN, f"could not be looked at: {type(error).__name__}")
 
+    async def _ports(self) -> Ports | None:
+        try:
+            return await self._around.ports() if self._around.ports else None
+        except (OSError, LoupeError):
+            return None
+
+    def _speeds(self, variants: Sequence[VariantPace]) -> list[Check]:
+        """Asked about before and after: what is made on other machines takes nothing of this one's."""
+        before, bandwidth = self._busy(), self._measured()
+        return list(host_checks.speeds(variants, bandwidth, busy=before or self._busy()))
+
+    def _busy(self) -> bool:
+        return any(status.busy_slots for status in self._around.statuses() if status.address.here)
+
     def _measured(self) -> float | None:
         try:
             return self._bandwidth()
@@ -66,15 +92,23 @@ class SystemCheck:
             return None
 
     def _settings(self) -> Check:
-        told = ", ".join(f"{variable}={value} ({source})" for variable, value, source in self._around.settings())
+        told = ", ".join(
+            f"{variable}={value} ({'environment' if source.upper() == variable.upper() else source})"
+            for variable, value, source in self._around.settings()
+        )
         if self._around.warnings:
-            return Check("settings", Verdict.WARN, told or "defaults", "", " ".join(self._around.warnings))
-        return Check("settings", Verdict.OK, told or "defaults")
+            return Check("settings", Verdict.WARN, told or DEFAULTS, "", " ".join(self._around.warnings))
+        return Check("settings", Verdict.OK, told or DEFAULTS)
 
 
-def _memory(variants: Sequence[VariantPace]) -> Check:
+def _memory(variants: Sequence[VariantPace], statuses: Sequence[HostStatus]) -> Check:
     here = machine_memory()
-    return machine.memory(here.total, here.free, min((one.size for one in variants), default=None))
+    loaded = any(status.loaded for status in statuses if status.address.here)
+    return machine.memory(here.total, here.free, min((one.size for one in variants), default=None), loaded)
+
+
+def _container() -> Check:
+    return container(limits(), machine_memory().total, psutil.virtual_memory().total)
 
 
 def _private(check: Check) -> Check:

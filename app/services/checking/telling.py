@@ -24,8 +24,8 @@ def in_short(checks: Sequence[Check]) -> str:
     """One sentence for all."""
     bad = [check.name for check in checks if check.status is Verdict.FAIL]
     odd = [check.name for check in checks if check.status is Verdict.WARN]
+    better = f"{'one thing' if len(odd) == 1 else f'{len(odd)} things'} could be better: {', '.join(odd)}."
     if bad:
-        return f"Does not work as it is: {', '.join(bad)}."
-    if odd:
-        return f"Works; {'one thing' if len(odd) == 1 else f'{len(odd)} things'} could be better: {', '.join(odd)}."
-    return "This machine is right for Loupe."
+        first = f"{'One thing does' if len(bad) == 1 else f'{len(bad)} things do'} not work: {', '.join(bad)}"
+        return f"{first}; {better}" if odd else f"{first}."
+    return f"Works; {better}" if odd else "This machine is right for Loupe."

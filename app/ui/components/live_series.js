@@ -83,7 +83,12 @@ function perGpu(id, title, name, words, most, about) {
   }
 }
 
-function memory(id, title, used, total, prefix, about, without) { // `used` add up to it; `without`: why some are not known
+function holders(view) { // who holds memory of each GPU, a line for each
+  return gpus(view).filter((gpu) => view.holders[gpu]).map((gpu) => `${called(gpu)}: ${view.holders[gpu]}`)
+}
+
+// `used` add up to it; `without`: why some are not known; `by`: lines that say who holds it.
+function memory(id, title, used, total, prefix, about, without, by = () => []) {
   return {
     id, title, about, words: size, stack: prefix,
     most: (view) => total(view),
@@ -93,10 +98,11 @@ function memory(id, title, used, total, prefix, about, without) { // `used` add 
       const most = total(view)
       const held = layers(view, prefix).map((name) => [name.slice(prefix.length), at(name)]).filter(([, value]) => known(value))
       const why = without(at, view)
+      const told = `${most ? `of ${size(most)}. ` : ""}${held.map(([name, value]) => `${name}: ${size(value)}`).join(", ")}`
       return {
         main: all.length ? size(all.reduce((sum, value) => sum + value, 0)) : "–",
         sub: why || (held.length ? "" : `${most ? `of ${size(most)}, ` : ""}no model loaded`),
-        parts: why ? [] : held, title: why || `${most ? `of ${size(most)}. ` : ""}${held.map(([name, value]) => `${name}: ${size(value)}`).join(", ")}`,
+        parts: why ? [] : held, title: why || [told, ...by(view)].join("\n"),
       }
     },
   }
@@ -106,9 +112,15 @@ function charts(view) {
   const some = gpus(view).length > 0
   return [
     {
-      id: "cpu", title: "Processor", words: percent, most: () => 1, about: "The share of all cores that was busy.",
+      id: "cpu", title: "Processor", words: percent, most: () => 1,
+      about: "The share of all cores that was busy, and how much of it was the built-in runtime's models and Loupe itself.",
       lines: () => [{ name: "cpu", area: true }],
-      read: (at) => ({ main: said(at("cpu"), percent), sub: (known(at("cpu")) ? some ? "" : view.unknown.gpu : view.unknown.cpu) ?? "" }),
+      read: (at) => {
+        if (!known(at("cpu"))) return { main: "–", sub: view.unknown.cpu ?? "" }
+        const ours = [["models", at("cpu_models")], ["Loupe", at("cpu_loupe")]].filter(([, value]) => known(value))
+        const told = ours.map(([name, value]) => `${name} ${percent(value)}`).join(", ")
+        return { main: percent(at("cpu")), sub: [told, some ? "" : view.unknown.gpu].filter(Boolean).join("; ") }
+      },
     },
     some && perGpu("gpu", "GPU", "utilisation", percent, () => 1,
       "The share of time in which anything at all ran on the GPU; a model that decodes shows close to 100 %."),
@@ -117,7 +129,7 @@ function charts(view) {
       (at, v) => (known(at("memory_used")) ? "" : v.unknown.memory_used ?? "")),
     some && memory("gpu-memory", "GPU memory", (v) => gpus(v).map((gpu) => `${gpu}.memory_used`),
       (v) => gpus(v).reduce((sum, gpu) => sum + (v.limits[`${gpu}.memory_total`] ?? 0), 0), "loaded_gpu.",
-      "Of all GPUs together. The layers are the loaded variants.", (at, v) => missing(at, v, "memory_used")),
+      "Of all GPUs together. The layers are the loaded variants.", (at, v) => missing(at, v, "memory_used"), holders),
     {
       id: "tokens", title: "Tokens", words: (most) => `${most} tok/s`, floor: 10, about: "Written by all models together, each second.",
       lines: () => [{ name: "tokens_per_second", area: true }],
@@ -249,7 +261,7 @@ class Series {
   constructor(root) {
     this.root = root
     this.at = (name) => root.querySelector(`[data-lp="${name}"]`)
-    this.view = { names: {}, limits: {}, unknown: {}, series: new Map() }
+    this.view = { names: {}, limits: {}, holders: {}, unknown: {}, series: new Map() }
     this.now = {}
     this.rows = new Map()
     this.marks = []
@@ -385,7 +397,7 @@ class Series {
       Object.assign(this.now, told.set)
       for (const name of told.gone ?? []) delete this.now[name]
     }
-    for (const name of ["limits", "names", "unknown"]) if (told[name]) this.view[name] = told[name]
+    for (const name of ["limits", "names", "holders", "unknown"]) if (told[name]) this.view[name] = told[name]
     if (this.figures && told.at) this.figures.add(told.at, this.now)
     const fresh = (told.happened ?? []).filter((one) => !this.marks.some((mark) => mark.at === one.at && mark.text === one.text))
     if (fresh.length) this.marks = [...this.marks, ...fresh]

@@ -19,6 +19,8 @@ from tests.fakes import FakeBackend, FakeClock, loaded_model, settle
 from tests.recordings import recording
 
 pytestmark = pytest.mark.anyio
+Q4_WEIGHTS = "27e1496775b07d69415cc5b6658f448ded3829cd2d769473cf2781e77d020b19"
+OTHER_WEIGHTS = "a269e3181fcbb25046f99f64ba8d3c159165b211c2ff4ffca7ba1bb219d2ccd0"
 
 
 def body(name: str) -> bytes:
@@ -93,6 +95,24 @@ async def test_details_are_asked_once_per_digest_and_lists_at_most_once_a_second
     clock.advance(1.1)
     assert any(v.loaded for f in (await catalog.snapshot()).families for v in f.variants)
     assert len(host.shown) == asked
+
+
+async def test_weights_name_the_variant_whose_host_shows_them_a_loaded_one_first() -> None:
+    """By the recorded line `FROM <models>/blobs/sha256-…` of what a real Ollama shows."""
+    host = RecordedHost()
+    catalog, clock = catalog_of(host)
+    assert catalog.with_weights(Q4_WEIGHTS) == ""  # nobody has looked yet
+    view = await catalog.snapshot()
+    named = view.find(catalog.with_weights(Q4_WEIGHTS))
+    assert named is not None and named[1].label == "Q4_K_M" and catalog.with_weights("0" * 64) == ""
+    shared = sorted(v.name for f in view.families for v in f.variants if "q4_K_M" not in v.name)
+    assert len(shared) > 1 and catalog.with_weights(OTHER_WEIGHTS) in shared
+    for name in shared:
+        digest = next(info.digest for info in host.model_list if info.name == name)
+        host.loaded_list = [loaded_model(name, digest)]
+        clock.advance(1.1)
+        await catalog.snapshot()
+        assert catalog.with_weights(OTHER_WEIGHTS) == name
 
 
 async def test_a_page_in_a_hurry_gets_the_last_view_at_once_and_the_next_one_is_new() -> None:

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from app.core.hardware import Gpu, Gpus, HardwareState, Machine
+from app.models.machine_memory import MachineMemory
 from app.services import hardware as hardware_module
 from app.services import machine_reading
 from app.services.hardware import Hardware, figures
@@ -129,11 +130,17 @@ def test_this_machine_is_read_as_psutil_tells_it(tmp_path: Any) -> None:
     assert first.unknown["cpu"] == FIRST and first.cpu is None and not first.cores
     clock.advance(1)
     second = reader.read()
-    assert second.memory_total == psutil.virtual_memory().total and second.disk_total
+    assert 0 < (second.memory_total or 0) <= psutil.virtual_memory().total and second.disk_total
     assert len(second.cores) == psutil.cpu_count() and 0 <= (second.cpu or 0) <= 1
     assert second.network_sent is not None and second.network_sent >= 0
     ours = {use.pid: use for use in second.processes}
     assert ours[psutil.Process().pid].memory > 1 << 20 and ours[psutil.Process().pid].cpu is not None
+
+
+def test_in_a_container_memory_is_what_it_may_have(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine_reading, "machine_memory", lambda: MachineMemory(4 << 30, 1 << 30))
+    machine = MachineReader(tmp_path, FakeClock()).read()
+    assert (machine.memory_used, machine.memory_total) == (3 << 30, 4 << 30)
 
 
 def test_a_part_that_may_not_be_read_is_unknown_and_the_rest_is_there(
