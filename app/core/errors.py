@@ -9,8 +9,7 @@
     ├── ModelNotFound              404
     ├── ConversationNotFound       404
     ├── HostNotFound               404
-    ├── CacheEntryNotFound         404
-    ├── RequestNotFound            404
+    ├── CacheEntryNotFound, RequestNotFound  404
     ├── CacheOff                   503  what is in the response cache cannot be told or changed now
     ├── PayloadTooLarge            413
     ├── Cancelled                  499  the client left, or Stop was pressed (never sent)
@@ -193,11 +192,13 @@ class ReaderTooSlow(LoupeError):
 
 
 class QueueFull(LoupeError):
-    """Refused at once: too many wait already. The text is Ollama's own (two spaces)."""
+    """Refused at once; the text is Ollama's own (two spaces). `reason` is the bound that was hit: wait (`wait` seconds
+    are foretold), count, flow or prompt tokens ("": not known); `most` is its height, in seconds or a number."""
 
     status = 503
     code = "queue_full"
     retryable = True
+    reason, wait, most = "", 0.0, 0.0
 
     def __init__(self, depth: int, limit: int, retry_after: float = 1.0) -> None:
         super().__init__("server busy, please try again.  maximum pending requests exceeded")

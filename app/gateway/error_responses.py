@@ -22,6 +22,7 @@ from app.core.errors import (
     IntegrityError,
     LoupeError,
     ModelFileDamaged,
+    QueueFull,
     StoreError,
 )
 from app.wire.go_json import dumps
@@ -77,6 +78,9 @@ def respond_to(error: LoupeError, path: str) -> Response:
     response = Response(body, status, {"content-type": kind})
     if error.retry_after is not None:
         response.headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
+    if isinstance(error, QueueFull) and error.reason:  # the text is Ollama's, and tells none of it
+        wait = f"; wait={error.wait:.0f}" if error.reason == "wait" else ""
+        response.headers["x-loupe-queue"] = f'refused; reason="{error.reason}"{wait}; most={error.most:.0f}'
     if status in (408, 413):
         response.headers["connection"] = "close"  # the rest of the body is on its way and nobody will read it
     return response

@@ -14,7 +14,7 @@ _API = (*COMMON, (b"content-security-policy", API_POLICY.encode()))
 
 _TOLD = (
     "X-Loupe-Cache, X-Loupe-Host, X-Loupe-Model, X-Loupe-Alias, X-Loupe-Context, X-Loupe-Request-Id, X-Request-Id, "
-    "Retry-After"
+    "X-Loupe-Queue, Retry-After"
 )
 
 

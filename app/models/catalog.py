@@ -54,6 +54,11 @@ class CatalogVariant:
     def host(self) -> str:
         return self.hosts[0] if self.hosts else ""
 
+    @property
+    def key(self) -> str:
+        """The name, with the digest where that alone does not say which one: what `CatalogView.find` finds it by."""
+        return f"{self.name} {self.digest[:12]}" if self.conflict else self.name
+
 
 @dataclass(frozen=True, slots=True)
 class CatalogFamily:
@@ -82,10 +87,10 @@ class CatalogView:
         return tuple(one.loaded for family in self.families for one in family.variants if one.loaded is not None)
 
     def find(self, name: str) -> tuple[CatalogFamily, CatalogVariant] | None:
-        """By name or alias, as a user may have typed it."""
+        """By name or alias, as a user may have typed it, or by key."""
         for family in self.families:
             for variant in family.variants:
-                if any(same_model(name, known) for known in (variant.name, *variant.aliases)):
+                if name == variant.key or any(same_model(name, known) for known in (variant.name, *variant.aliases)):
                     return family, variant
         return None
 

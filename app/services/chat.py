@@ -276,11 +276,14 @@ class ChatService:
         self._pool.look_again()
 
     def _say_queued(self, trace: Trace, ticket: Ticket) -> None:
-        """What the queue is doing with it; held while no host can be used, but one could a moment ago."""
+        """What the queue is doing with it; held while no host can be used, but one could a moment ago, paused while an
+        operator lets nothing begin."""
 
         def phase() -> Phase:
             if not ticket.position:
                 return Phase("connect")
+            if self._queue.paused:
+                return Phase("paused", ticket.position)
             return Phase("held" if self._pool.outage else "queued", ticket.position, ticket.eta)
 
         trace.enter(phase)

@@ -278,8 +278,8 @@ class Generations:
         try:
             await self._answer(generation, request)
             generation._end(MessageState.COMPLETE)
-        except (asyncio.CancelledError, Cancelled):
-            by = generation._stopped_by or "shutdown"
+        except (asyncio.CancelledError, Cancelled) as error:
+            by = generation._stopped_by or ("operator" if isinstance(error, Cancelled) else "shutdown")
             stopped = MessageState.INTERRUPTED if by == "shutdown" else MessageState.STOPPED
             generation._end(stopped)
             generation.message = replace(
@@ -325,6 +325,6 @@ class Generations:
             await asyncio.sleep(WATCH_SECONDS)
             for generation in list(self._active.values()):
                 unread = self._clock.monotonic() - generation.last_attached
-                queued = generation.caller.trace.phase.name == "queued"
+                queued = generation.caller.trace.phase.name in ("queued", "paused")
                 if not generation.attached and unread > self._grace and (queued or self._queue.waiting > 0):
                     await generation.stop("page_closed")

@@ -7,7 +7,7 @@ epoch), so that a snapshot differs from the one before only where something happ
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 from app.core.generation import Json
 from app.core.hosts import HostStatus
@@ -41,18 +41,25 @@ class Overview:
         await self._count()
         now = self._clock.now()
         queue = self._queue.snapshot()
-        finished = self._telemetry.snapshot()
+        finished, askers = self._telemetry.snapshot(), self._telemetry.askers()
         return {
             "now": now,
             "cache": self._stats,
             "queue": {
                 "limit": queue.limits.waiting, "paused": queue.paused, "draining": queue.draining,
-                "waiting": [{**_waiting(row, now), "flow": self._named(row.flow)} for row in queue.waiting],
-                "running": [{**_running(row, now), "flow": self._named(row.flow)} for row in queue.running],
+                "waiting": [_waiting(row, now) | self._whose(row, askers) for row in queue.waiting],
+                "running": [_running(row, now) | self._whose(row, askers) for row in queue.running],
             },
             "hosts": [_host(host, self._clock.monotonic()) for host in self._pool.statuses()],
             "requests": [_request(trace) for trace in self._telemetry.running()],
             "recent": [_finished(record) for record in finished.recent[:RECENT]],
+        }  # fmt: skip
+
+    def _whose(self, row: WaitingRow | RunningRow, askers: Mapping[str, Sequence[Trace]]) -> dict[str, Json]:
+        """Who asks as people know it, the request to look at, and how many share its answer."""
+        asked = askers.get(row.id, ())
+        return {
+            "flow": self._named(row.flow), "request": asked[0].id if asked else row.id, "sharing": max(1, len(asked)),
         }  # fmt: skip
 
     async def watch(self) -> AsyncGenerator[dict[str, Json], None]:

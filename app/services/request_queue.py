@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from app.core.errors import Cancelled, Draining
 from app.core.generation import Priority, Usage
 from app.core.ports import Clock
-from app.services.queueing.admission import Admission
+from app.services.queueing.admission import Admission, QueueDrained
 from app.services.queueing.dispatcher import Dispatcher, Hosts
 from app.services.queueing.pace import Pace
 from app.services.queueing.picture import Picture
@@ -69,6 +69,11 @@ class RequestQueue:
         return len(self._dispatcher.running)
 
     @property
+    def paused(self) -> bool:
+        """Whether an operator lets nothing begin."""
+        return self._dispatcher.paused
+
+    @property
     def written(self) -> int:
         """Tokens that models have written since the start, those of running answers too."""
         return self._dispatcher.written
@@ -80,7 +85,7 @@ class RequestQueue:
         if self._closed:
             raise Draining
         if self._draining:
-            raise Draining("the queue is being drained: nothing new is taken until an operator opens it again")
+            raise QueueDrained
         self._serial += 1
         tokens = self.pace.prompt_tokens(ask.prompt_chars)
         ticket = Ticket(self, ask, self._serial, self._clock.monotonic(), tokens)
@@ -238,7 +243,7 @@ class RequestQueue:
         self._picture.refused()
         if self._meter is not None:
             self._meter.refused(reason)
-        raise self._admission.refusal(status, self.waiting, wait)
+        raise self._admission.refusal(status, self.waiting, wait, reason, ticket)
 
     def _wait_of(self, ticket: Ticket) -> float:
         """Seconds that are foretold, 0 while nothing is known. In a flood one forecast serves many that are alike."""

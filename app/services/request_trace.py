@@ -34,10 +34,11 @@ _NO_OPTIONS: Mapping[str, Json] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """What a request is doing now. `name` is one of: new, cache, queued, held, connect, loading, prefill, decode, done.
+    """What a request is doing now. `name` is one of: new, cache, queued, held, paused, connect, loading, prefill,
+    decode, done.
 
-    Held: queued, and no model host answers, but one did a moment ago. `position` counts from 1; `eta` is None where
-    nothing has been measured yet. Both only while queued.
+    Held: queued, and no model host answers, but one did a moment ago. Paused: queued, and an operator lets nothing
+    begin. `position` counts from 1; `eta` is None where nothing has been measured yet. Both only while queued.
     """
 
     name: str
@@ -221,6 +222,11 @@ class Trace:
     def enter(self, phase: str | Callable[[], Phase]) -> None:
         """Say what the request does now; a callable is asked anew at each reading (a queue position falls)."""
         self._phase = phase
+
+    @property
+    def work(self) -> str:
+        """By which id the queue knows it: its own, or that of the work that it shares."""
+        return self._shared.id if self._shared is not None else self.id
 
     @property
     def host(self) -> str:

@@ -22,6 +22,7 @@ from app.services.cache_store import MAX_ENTRIES, CacheStore
 from app.services.cache_totals import CacheTotals
 from app.services.cache_views import AGE_BANDS, AgeBand, CachedText, CacheEntry, CachePage, CacheStats
 from app.services.cached_answer import CARD_LIMIT, Origin, StoredAnswer, cache_key, complete, entry_of
+from app.services.watched_host import canonical
 
 __all__ = ["CacheHit", "CacheStats", "Origin", "ResponseCache", "cache_key"]
 
@@ -197,12 +198,12 @@ class ResponseCache:
         self, place: _Place, principal: str, model: str, text: str
     ) -> AsyncGenerator[tuple[CacheEntry, _Place], None]:
         """Entries that fit, newest first, each with its place."""
-        needle = text.casefold()
+        needle, wanted = text.casefold(), canonical(model) if model else ""
         while rows := await self._store.select(_NEWEST, (CARD_LIMIT, *place, BATCH)):
             for row, key, stored, size, top in rows:
                 place = (stored, row)
                 entry = entry_of(key, top, size) if isinstance(key, str) else None
-                if entry is None or entry.principal != principal or (model and entry.model != model):
+                if entry is None or entry.principal != principal or (wanted and canonical(entry.model) != wanted):
                     continue
                 if not needle or needle in f"{entry.question}\n{entry.model}".casefold():
                     yield entry, place

@@ -166,7 +166,7 @@ async def _slot(work: SharedWork, patience: float) -> None:
             while not (work.chunks or work.done):
                 await work.news()
     except TimeoutError:
-        if work.trace.phase.name in ("new", "queued", "held"):
+        if work.trace.phase.name in ("new", "queued", "held", "paused"):
             raise QueueTimeout(patience) from None
 
 

@@ -151,6 +151,17 @@ class Telemetry:
     def running(self) -> tuple[Trace, ...]:
         return tuple(self._running.values())
 
+    def askers(self) -> dict[str, list[Trace]]:
+        """The requests that run now by the id under which the queue has them: several where they share an answer."""
+        found: dict[str, list[Trace]] = {}
+        for trace in self.running():
+            found.setdefault(trace.work, []).append(trace)
+        return found
+
+    def work_of(self, request_id: str) -> str:
+        """By which id the queue has a request, named by our id or by its client's; the same where none runs."""
+        return next((one.work for one in self.running() if request_id in (one.id, one.client_id)), request_id)
+
     def running_of(self, principal: str = "") -> int:
         """How many run now, of everybody or of one."""
         return sum(principal in ("", trace.principal) for trace in self.running())

@@ -119,6 +119,11 @@ def chats(variant: CatalogVariant) -> bool:
 # -- jobs -------------------------------------------------------------------------------------------------------------
 
 _KEPT = frozenset({"pull", "starter"})  # what was fetched stays at the host, so that going on costs only the rest
+CONFLICT = "Another host has other content under this name; whichever host takes a question answers with its own."
+NOT_LOCAL = (
+    "Its host has it computed by somebody else, and would send them your words. It answers only where that is allowed: "
+    "LOUPE_REMOTE_MODELS=on."
+)
 ENDINGS = {JobState.FAILED: "failed", JobState.CANCELLED: "cancelled", JobState.INTERRUPTED: "interrupted"}
 # What a host or registry says (Ollama's words and ours), and what to do about it.
 _ADVICE = (

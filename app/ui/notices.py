@@ -14,7 +14,8 @@ from typing import TypeVar
 import streamlit as st
 
 from app.core import errors as e
-from app.ui.view_models import sentence
+from app.services.queueing.admission import QueueDrained
+from app.ui.view_models import about, grouped, sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,25 @@ def _told(title: str, *, retry: bool = False, tone: str = "bad") -> Writer:
 
 
 def _queue_full(error: e.LoupeError) -> Notice:
-    limit = getattr(error, "limit", None)
-    told = f"All {limit} places in the queue are taken." if limit else "All places in the queue are taken."
-    return Notice("Too many requests are waiting", f"{told} Nothing was lost; try again in a moment.", True, "warn")
+    """Which bound was hit. One that was read back from history does not know it any more."""
+    reason, most, wait = (getattr(error, name, None) for name in ("reason", "most", "wait"))
+    title, told = {
+        "wait": (
+            "The wait would be too long",
+            f"Your turn would come in {about(wait or 0)}, and nobody is let wait for more than {most or 0:.0f} s.",
+        ),
+        "flow": (
+            "Enough of yours is waiting",
+            f"{grouped(int(most or 0))} questions of this page wait already, and others want their turn too.",
+        ),
+        "count": ("Too many requests are waiting", f"All {grouped(int(most or 0))} places in the queue are taken."),
+        "prompt tokens": (
+            "Too much is waiting to be read",
+            "The prompts in the queue would take longer to read than anybody is let wait.",
+        ),
+    }.get(reason or "", ("The queue took nothing more", "Too many waited, or for too long."))
+    after = f"in {about(error.retry_after)}" if reason and error.retry_after else "in a moment"
+    return Notice(title, f"{told} Nothing was lost; try again {after}.", True, "warn")
 
 
 def _model_missing(error: e.LoupeError) -> Notice:
@@ -73,6 +90,10 @@ NOTICES: dict[type[e.LoupeError], Writer] = {
     e.QueueTimeout: _plain("No slot became free in time", "The machine is busy; try again.", retry=True, tone="warn"),
     e.NoHealthyHost: _no_host,
     e.Draining: _plain("Loupe is shutting down", "Start it again, then reload the page.", retry=True, tone="warn"),
+    QueueDrained: _plain(
+        "The queue takes nothing new", "An administrator lets it empty itself. Nothing was lost; try again when it is "
+        "open again (Service, Resume).", retry=True, tone="warn",
+    ),
     e.HostError: _told("The model host reported an error", retry=True),
     e.HostUnreachable: _told("The model host does not answer", retry=True),
     e.HostTimeout: _told("The model host is too slow", retry=True, tone="warn"),

@@ -54,6 +54,7 @@ async def _operate(what: str, name: str, value: str) -> None:
     queue, hosts = access.services().queue, access.services().hosts
     operations: dict[str, Callable[[], object]] = {
         "pause": queue.pause,
+        "drain-queue": queue.drain,
         "resume": queue.resume,
         "cancel": lambda: queue.cancel(name),
         "move": lambda: queue.move(name, Priority(value)),

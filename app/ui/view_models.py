@@ -146,9 +146,11 @@ def between(low: float, high: float) -> str:
 
 def waiting(phase: str, variant: str, position: int | None = None, eta: tuple[float, float] | None = None) -> str:
     """What an answer waits for, in words. `eta`: between which seconds its turn comes."""
-    if phase == "queued":
+    if phase in ("queued", "paused"):
         place = ORDINALS[position - 1] if position and position <= len(ORDINALS) else f"number {position}"
         words = f"{place} in the queue" if position else "waiting in the queue"
+        if phase == "paused":
+            return f"{words}, which an administrator has paused"
         return words + (f", begins in {between(*eta)}" if eta is not None else "")
     return {
         "held": "no model host answers; waiting a moment for one to come back",
@@ -178,7 +180,8 @@ def answer_facts(message: StoredMessage, variant: str, now: float) -> tuple[str,
     if message.answer.done_reason == "length":
         facts.append("cut at the token limit")
     facts += [fact for span in message.spans if span.name == "alias" for fact in _alias_facts(span)]
-    ended = ENDED.get(message.state)
+    ended = STOPPED_BY.get(message.answer.done_reason) if message.state is MessageState.STOPPED else None
+    ended = ended or ENDED.get(message.state)
     if ended and (message.content or message.state is not MessageState.ERROR):
         facts.append(ended)
     return tuple(facts)
@@ -195,6 +198,10 @@ def _alias_facts(span: Span) -> Iterator[str]:
         yield f"the beginning did not fit the context{sizes}"
 
 
+STOPPED_BY = {  # why it was, where the reader did not press Stop
+    "operator": "ended by an administrator",
+    "page closed": "stopped: its page was closed while others waited",
+}
 ENDED = {
     MessageState.STOPPED: "stopped",
     MessageState.INTERRUPTED: "interrupted",

@@ -67,6 +67,45 @@ async def test_who_waits_and_who_runs_is_told_and_can_be_ended_or_moved(tmp_path
         assert (await looked(client))["running"] == []
 
 
+async def test_a_client_finds_its_request_by_the_name_it_gave_alone_and_shared(tmp_path: Path) -> None:
+    async with held(tmp_path) as (product, client, _go):
+        ahead = asyncio.create_task(ask(product.url, chat("ahead")))
+        await until(lambda: product.busy == 1, 10)
+        same = chat("the same", temperature=0)  # which the cache knows, so that the two share one answer
+        asked = [asyncio.create_task(ask(product.url, same, headers={"X-Request-Id": name})) for name in ("me", "you")]
+        await until(lambda: len(product.services.telemetry.running()) == 3 and product.waiting == 1, 10)
+
+        [alone] = (await client.get("/loupe/queue", params={"request": "you"})).json()["waiting"]
+        assert {one["client_id"] for one in alone["requests"]} == {"me", "you"}
+        assert alone["position"] == 1
+        none = (await client.get("/loupe/queue", params={"request": "nobody"})).json()
+        assert (none["waiting"], none["running"]) == ([], [])
+        async with client.stream("GET", "/loupe/queue/events", params={"request": "me"}) as feed:
+            told = json.loads(await anext(line[6:] async for line in feed.aiter_lines() if line.startswith("data: ")))
+        assert ([row["id"] for row in told["waiting"]], told["running"]) == ([alone["id"]], [])
+
+        assert (await client.post("/loupe/queue/me", json={"priority": "batch"})).status_code == 200
+        assert (await client.delete("/loupe/queue/you")).status_code == 200
+        assert [one.status for one in await asyncio.gather(*asked)] == [503, 503]
+        assert product.waiting == 0
+        ahead.cancel()
+
+
+async def test_a_refusal_says_which_bound_was_hit(tmp_path: Path) -> None:
+    stub, go = StubOllama(), asyncio.Event()
+    stub.on("/api/chat", Reply([RECORDS[0], go, *RECORDS[1:]]))
+    async with served(stub) as host, loupe(tmp_path, [host], queue_per_client=1) as product:
+        asked = [asyncio.create_task(ask(product.url, chat(str(number)))) for number in range(2)]
+        await until(lambda: product.waiting == 1, 10)
+        async with httpx.AsyncClient(base_url=product.url, timeout=20) as client:
+            refused = await client.post("/api/chat", json=chat("one more"))
+        assert (refused.status_code, refused.headers["x-loupe-queue"]) == (429, 'refused; reason="flow"; most=1')
+        assert refused.json() == {"error": "server busy, please try again.  maximum pending requests exceeded"}
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
+        go.set()
+        assert all(one.complete for one in await asyncio.gather(*asked))
+
+
 async def test_bad_words_and_unknown_requests_are_told_so(tmp_path: Path) -> None:
     async with held(tmp_path) as (_, client, _go):
         wrong = await client.post("/loupe/queue/none", json={"priority": "first"})

@@ -267,9 +267,15 @@ class FakeQueue:
 
     def pause(self) -> None:
         self._asked("pause")
+        self.view = replace(self.view, paused=True)
+
+    def drain(self) -> None:
+        self._asked("drain")
+        self.view = replace(self.view, draining=True)
 
     def resume(self) -> None:
         self._asked("resume")
+        self.view = replace(self.view, paused=False, draining=False)
 
     def cancel(self, ticket: str) -> None:
         self._asked("cancel", ticket)

@@ -12,7 +12,7 @@ from app.core.errors import HostProtocolError, HostRefused, HostUnreachable, Mod
 from app.core.generation import Chunk, Json, Priority
 from app.core.hosts import HostAddress, HostState, HostStatus, HostWarning
 from app.core.ports import SystemClock
-from app.models.catalog import CatalogView
+from app.models.catalog import CatalogFamily, CatalogVariant, CatalogView
 from app.services.cached_answer import Origin
 from app.services.chat import Caller
 from app.services.jobs import JobHandle
@@ -206,6 +206,20 @@ def models(services: FakeServices) -> str:
         HostStatus(replace(OLLAMA, name="bench"), HostState.HEALTHY, "0.33.0"),
     )
     services.catalog.view = CatalogView((smollm2(q4_K_M={"loaded": loaded(Q4)}), qwen()), services.pool.hosts)
+    return "/models"
+
+
+def models_conflict(services: FakeServices) -> str:
+    """One name with other content on each of two hosts, and a model that its host has computed elsewhere."""
+    models(services)
+    own = smollm2(q8_0={"conflict": True, "loaded": loaded(Q4.replace("q4_K_M", "q8_0"))})
+    other = replace(own.variants[1], digest="other", size=144 * MIB, hosts=("bench",), loaded=None)
+    elsewhere = CatalogVariant("gpt-oss:120b-cloud", "", "cloud", 384, hosts=("bench",), remote=True)
+    families = (
+        CatalogFamily("cloud", "gpt-oss:120b-cloud", "", "", None, (elsewhere,)), own,
+        replace(own, key="other", variants=(other,), provenance=""),
+    )  # fmt: skip
+    services.catalog.view = CatalogView(families, services.pool.hosts)
     return "/models"
 
 
@@ -405,6 +419,13 @@ def service_full(services: FakeServices) -> str:
     return "/service"
 
 
+def service_drained(services: FakeServices) -> str:
+    """Twelve wait, and nothing new is taken."""
+    service(services)
+    services.queue.view = replace(services.queue.view, draining=True)
+    return "/service"
+
+
 def service_busy(services: FakeServices) -> str:
     """Sixty wait, and every second the first one goes and another comes."""
     service(services)
@@ -479,9 +500,10 @@ SCENES: dict[str, Scene] = {
     scene.__name__: scene
     for scene in (
         empty, chat, streaming, queued, loading, error, load_error, stopped, hostile, missing, offline, no_models,
-        being_made, first_start, models, models_gpu, models_made, models_failed, models_empty, models_offline,
+        being_made, first_start, models, models_conflict, models_gpu, models_made, models_failed, models_empty,
+        models_offline,
         models_one, models_jobs, models_refused, chat_pulling, first_pull, service_empty, service, service_full,
-        service_busy, service_trouble, cache, cache_empty, cache_off, history_lost,
+        service_drained, service_busy, service_trouble, cache, cache_empty, cache_off, history_lost,
     )
 } | CARD_SCENES | HOSTILE_SCENES | SIDE_SCENES | VOTES_SCENES | SETTINGS_SCENES | DASHBOARD_SCENES  # fmt: skip
 SCENES |= BATCH_SCENES | LOAD_SCENES | REQUEST_SCENES

@@ -16,6 +16,7 @@ from app.models.catalog import CatalogView
 from app.services.alias_targets import AliasView
 from app.services.alias_values import read_alias
 from app.services.chat import Caller
+from app.services.queueing.admission import QueueDrained
 from app.services.telemetry import CacheDecision
 from app.ui.notices import NOTICES, notice_for
 from app.ui.notices import stored as stored_notice
@@ -191,7 +192,8 @@ def an_error(kind: type[LoupeError]) -> LoupeError:
         errors.PromptVariablesMissing: (("language",),), errors.ModelNotFound: ("gone:latest",),
         errors.ConversationNotFound: ("x",), errors.PayloadTooLarge: (10,), errors.Cancelled: (),
         errors.QueueFull: (64, 64), errors.QueueTimeout: (30.0,), errors.NoHealthyHost: ({"ollama": "refused"},),
-        errors.Draining: (), errors.HostError: ("ollama", "it broke"), errors.HostUnreachable: ("ollama",),
+        errors.Draining: (), QueueDrained: (), errors.HostError: ("ollama", "it broke"),
+        errors.HostUnreachable: ("ollama",),
         errors.HostTimeout: ("ollama", "stall", 30.0), errors.HostProtocolError: ("ollama", "cut off"),
         errors.HostRefused: ("ollama", 500, "no"), errors.GenerationFailed: ("ollama", "it broke"),
         errors.ModelLoadFailed: ("m", "no memory"), errors.ModelFileDamaged: ("m.gguf", "too short"),
@@ -206,6 +208,24 @@ def test_a_stored_error_is_told_in_the_same_tone(kind: type[LoupeError]) -> None
     told = stored_notice(error.code, error.message, began=True)
     assert (told.retry, told.tone) == (notice_for(error).retry, notice_for(error).tone)
     assert told.title.strip() and told.what_to_do.strip()
+
+
+@pytest.mark.parametrize(
+    ("reason", "wait", "most", "told"),
+    [
+        ("wait", 44.0, 30.0, "Your turn would come in about 44 s, and nobody is let wait for more than 30 s."),
+        ("flow", 9.0, 4, "4 questions of this page wait already"),
+        ("count", 9.0, 64, "All 64 places in the queue are taken."),
+        ("prompt tokens", 9.0, 900, "would take longer to read"),
+        ("", 0.0, 0, "Too many waited, or for too long."),
+    ],
+)
+def test_a_refusal_of_the_queue_tells_its_own_reason(reason: str, wait: float, most: float, told: str) -> None:
+    error = errors.QueueFull(64, 64, retry_after=12.4)
+    error.reason, error.wait, error.most = reason, wait, most
+    notice = notice_for(error)
+    assert told in notice.what_to_do and ("try again in about 12 s" in notice.what_to_do) == bool(reason)
+    assert notice.retry and notice.tone == "warn"
 
 
 def test_try_again_after_an_error_answers_the_same_question(services: FakeServices, open_screen: Open) -> None:
@@ -339,7 +359,7 @@ def test_a_full_queue_keeps_the_question(services: FakeServices, open_screen: Op
     services.model.script = lambda _: [QueueFull(64, 64)]
     page = open_screen("chat")
     page.chat_input[0].set_value("Hello?").run()
-    assert "Too many requests are waiting" in text_of(calm(page))
+    assert "The queue took nothing more" in text_of(calm(page))
     assert stored(services, chat_of(page))[0] == ("user", "Hello?", MessageState.COMPLETE)
 
 

@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.core.errors import ModelLoadFailed
 from app.core.hosts import HostState, HostStatus
 from app.models.catalog import CatalogView
 from app.services.jobs import JobHandle
+from tests.ui import scenes
 from tests.ui.fake_services import OLLAMA, FakeServices, loaded, qwen, smollm2
 from tests.ui.pages import calm, html_of, labels_of, text_of
 
@@ -42,6 +44,28 @@ def test_weights_that_are_others_say_so_and_a_label_what_it_stands_for(
     assert text_of(page).count("it is no quantization of the plain model") == 1
     assert "Pruned: parts of it were taken out." in text_of(page)
     assert 'title="Q5_0 66 %, Q8_0 34 %"' in html_of(page)
+
+
+def test_a_name_with_two_contents_and_a_model_computed_elsewhere_say_so(
+    services: FakeServices, open_screen: Open
+) -> None:
+    scenes.models_conflict(services)
+    page = calm(open_screen("models"))
+    words = text_of(page)
+    assert "conflict, loaded" in words and words.count("conflict") == 2 and "not local" in words
+    assert page.button(key="load-gpt-oss:120b-cloud").disabled
+    q8 = Q4.replace("q4_K_M", "q8_0")
+    calm(page.button(key=f"delete-{q8} other").click().run())
+    assert services.model_jobs.calls == [("removal", q8, "bench")]
+
+
+@pytest.mark.parametrize("screen", ["chat", "compare", "home", "service", "dashboard"])
+def test_a_name_with_two_contents_breaks_no_other_page(screen: str, services: FakeServices, open_screen: Open) -> None:
+    scenes.models_conflict(services)
+    page = calm(open_screen(screen))
+    if screen == "chat":
+        page.session_state["variant"] = True
+        assert sum("conflict on bench" in label for label in labels_of(calm(page.run()))) == 1
 
 
 def test_the_starter_family_says_where_its_reference_comes_from(open_screen: Open) -> None:

@@ -153,6 +153,19 @@ def test_the_live_part_rests_unseen_says_that_it_lost_the_line_and_is_used_by_ke
     expect(row).to_have_class("lp-t lp-going", timeout=SECONDS)
 
 
+def test_a_queue_that_is_paused_and_drained_says_so_and_offers_only_what_is_left(page: Page, serve: Serve) -> None:
+    page.goto(serve("service_drained"))
+    station = page.locator("[data-lp=queue]")
+    expect(station.locator("[data-lp=queue-facts]")).to_have_text(
+        "Draining: who waits is served, nothing new is taken.", timeout=SECONDS
+    )
+    buttons = station.locator(".lp-pause button:visible")
+    assert buttons.all_inner_texts() == ["Pause", "Resume"]
+    buttons.last.click()
+    expect(station.locator("[data-lp=queue-facts]")).to_contain_text("room for", timeout=SECONDS)
+    assert buttons.all_inner_texts() == ["Pause", "Drain"]
+
+
 def test_a_row_of_the_service_screen_opens_the_page_of_its_request(page: Page, serve: Serve) -> None:
     page.goto(serve("service"))
     row = page.locator(".lp-recent > li").first

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.core.errors import BadRequest
+from app.core.errors import BadRequest, NoHealthyHost
 from app.core.hosts import HostState, HostStatus
 from app.services.queueing.views import QueueSnapshot
 from app.ui import service_actions
@@ -65,6 +66,7 @@ def test_a_request_in_flight_is_told_with_its_phase_and_what_ended_with_its_way(
     ("asked", "calls"),
     [
         (("pause", "", ""), [("queue", "pause")]), (("resume", "", ""), [("queue", "resume")]),
+        (("drain-queue", "", ""), [("queue", "drain")]),
         (("cancel", "t7", ""), [("queue", "cancel", "t7")]),
         (("move", "t7", "batch"), [("queue", "move", "t7", "batch")]),
         (("drain", "bench", ""), [("host", "drain", "bench")]),
@@ -136,6 +138,32 @@ def test_the_cache_is_shown_searched_and_lightened(services: FakeServices, open_
     first = next(button for button in page.button if (button.key or "").startswith("drop-"))
     first.click().run()
     assert services.run(services.cache.stats()).entries == 26
+
+
+def test_a_kept_answer_is_read_in_a_dialog_and_one_that_went_meanwhile_is_told(
+    services: FakeServices, open_screen: Open
+) -> None:
+    scenes.kept(services, "What is the capital of France?")
+    page = open_screen("service", view="Cache")
+    page.button(key=f"read-{0:064x}").click().run()
+    assert "What is the capital of France?" in text_of(calm(page)) and "Paris." in text_of(page)
+    services.run(services.cache.clear())
+    page.session_state["loupe.service"].confirming = ("answer", f"{0:064x}")
+    assert "not in the cache any more" in text_of(calm(page.run()))
+
+
+def test_what_is_kept_is_shown_while_no_host_answers(
+    services: FakeServices, open_screen: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*, stale_ok: bool = False) -> None:
+        raise NoHealthyHost({"ollama": "refused"})
+
+    scenes.cache(services)
+    monkeypatch.setattr(services.catalog, "snapshot", away)
+    page = open_screen("service", view="Cache")
+    assert "No model host answers" not in text_of(calm(page))
+    chosen = page.selectbox(key="cache-model").set_value(scenes.Q4).run()
+    assert f"/loupe/cache/export?model={quote(scenes.Q4, safe='')}" in html_of(calm(chosen))
 
 
 def test_all_answers_of_a_model_and_then_all_are_deleted_after_a_dialog(

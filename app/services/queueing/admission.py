@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from app.core.errors import QueueFull
+from app.core.errors import Draining, QueueFull
 from app.core.generation import Priority
 from app.services.queueing.pace import Pace
 from app.services.queueing.tickets import Ticket
@@ -19,6 +19,16 @@ from app.services.queueing.views import QueueLimits
 SHORTEST, LONGEST = 1.0, 60.0  # seconds of Retry-After
 JITTER = 0.2
 LEAST_JITTER = 1.5  # seconds: the header has whole ones
+
+
+class QueueDrained(Draining):
+    """An operator has said that nothing new is to be taken; those who wait are still served."""
+
+    code = "queue_drained"
+    retry_after = 30.0  # seconds; nobody knows when it is opened again
+
+    def __init__(self) -> None:
+        super().__init__("the queue is being drained: nothing new is taken until an operator opens it again")
 
 
 class Admission:
@@ -45,8 +55,7 @@ class Admission:
     def counted(self, ticket: Ticket, of_flow: Iterable[Ticket], waiting: int) -> int | None:
         """The status of a refusal for a count, `ticket` itself being counted; None if there is none."""
         groups = {one.ask.group or one.ask.id for one in of_flow}
-        most = self.limits.per_page if ticket.ask.from_page else self.limits.per_client
-        if len(groups) > most:
+        if len(groups) > self._most_of_flow(ticket):
             return 429
         return 503 if waiting > self.limits.waiting else None
 
@@ -55,10 +64,21 @@ class Admission:
         most = self.prompt_tokens(ticket.priority)
         return most is not None and queued_tokens > ticket.prompt_tokens and queued_tokens > most
 
-    def refusal(self, status: int, depth: int, wait: float) -> QueueFull:
-        """`wait`: seconds until it may be worth while to come again."""
+    def refusal(self, status: int, depth: int, wait: float, reason: str, ticket: Ticket) -> QueueFull:
+        """`wait`: seconds until it may be worth while to come again; `reason` as `QueueFull` has it."""
         middle = min(max(wait, SHORTEST + LEAST_JITTER), LONGEST / (1 + JITTER))
         after = middle + max(LEAST_JITTER, JITTER * middle) * (2 * self.draw() - 1)
         error = QueueFull(depth, self.limits.waiting, retry_after=after)
-        error.status = status
+        error.status, error.reason, error.wait, error.most = status, reason, wait, self._most(ticket, reason)
         return error
+
+    def _most(self, ticket: Ticket, reason: str) -> float:
+        """The bound that was hit."""
+        if reason == "flow":
+            return self._most_of_flow(ticket)
+        if reason == "prompt tokens":
+            return self.prompt_tokens(ticket.priority) or 0
+        return self.longest(ticket.priority) if reason == "wait" else self.limits.waiting
+
+    def _most_of_flow(self, ticket: Ticket) -> int:
+        return self.limits.per_page if ticket.ask.from_page else self.limits.per_client

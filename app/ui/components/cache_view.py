@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from html import escape
+from urllib.parse import quote
 
 import streamlit as st
 
+from app.core.errors import LoupeError
 from app.services.cache_views import AgeBand, CacheEntry, CacheStats
 from app.ui import access, bridge, notices, service_actions
 from app.ui import service_words as words
@@ -15,7 +17,7 @@ from app.ui.fragments import fragment
 from app.ui.state import PAGE_OF_ENTRIES, service_state
 
 SEARCH, MODEL = "cache-search", "cache-model"  # widget keys
-EXPORT = '<a class="lp-button" href="/loupe/cache/export" download>Export</a>'
+MODELS_OF = 200  # the newest entries, whose models are offered where the hosts cannot say what there is
 
 
 @fragment()
@@ -84,8 +86,13 @@ def _entries(stats: CacheStats) -> None:
 
 
 def _models() -> list[str]:
-    catalog = bridge.call(access.services().catalog.snapshot(stale_ok=True))
-    return [variant.name for family in catalog.families for variant in family.variants]
+    services = access.services()
+    try:
+        catalog = bridge.call(services.catalog.snapshot(stale_ok=True))
+        return list(dict.fromkeys(variant.name for family in catalog.families for variant in family.variants))
+    except LoupeError:  # no host answers; what is kept can be looked at all the same
+        newest = bridge.call(services.cache.entries(access.principal(), limit=MODELS_OF))
+        return sorted({entry.model for entry in newest.entries})
 
 
 def _ways_out(model: str, *, empty: bool) -> None:
@@ -96,7 +103,16 @@ def _ways_out(model: str, *, empty: bool) -> None:
             st.rerun()
     elif st.button("Clear", key="clear", disabled=empty, on_click=service_actions.ask, args=("clear", "")):
         st.rerun()
-    st.html(EXPORT, width="content")
+    st.html(_export(model), width="content")
+
+
+def _export(model: str) -> str:
+    """What the list shows of models is what is exported."""
+    asked = f"?model={quote(model, safe='')}" if model else ""
+    told = f"All answers of {model}, one a line" if model else "All kept answers, one a line"
+    return (
+        f'<a class="lp-button" href="/loupe/cache/export{asked}" title="{escape(told, quote=True)}" download>Export</a>'
+    )
 
 
 def _nothing(stats: CacheStats, *, sought: bool) -> str:
@@ -114,6 +130,11 @@ def _row(entry: CacheEntry) -> None:
             f'<div class="lp-entry"><b>{escape(entry.question or "no question")}</b>'
             f"<small>{escape(entry.model)}</small><span>{escape(words.entry_facts(entry, time.time()))}</span></div>"
         )
+        if st.button(
+            "Show", type="tertiary", key=f"read-{entry.key}", icon=":material/visibility:", help="Show this answer",
+            on_click=service_actions.ask, args=("answer", entry.key),
+        ):  # fmt: skip
+            st.rerun()  # the dialog belongs to the page
         st.button(
             "Delete", type="tertiary", key=f"drop-{entry.key}", icon=":material/delete:", help="Delete this answer",
             on_click=service_actions.delete_entry, args=(entry.key,),

@@ -38,13 +38,18 @@ def _ready(view: ChatView) -> None:
         f'<div class="lp-hello"><h1>New chat</h1><p><b>{escape(who)}</b> answers.{escape(facts)} '
         "Another quantization is one click away, below the input, also in the middle of a chat.</p></div>"
     )
+    with st.container(gap="small"):  # two elements in all: a third would stand beside the question till the answer ends
+        _examples(view)
+        st.html(f'<p class="lp-quiet">{escape(access.services().why)}</p>')
+
+
+def _examples(view: ChatView) -> None:
     with st.container(gap="xxsmall"):
         for number, example in enumerate(EXAMPLES):
             st.button(
                 example, key=f"example-{number}", type="tertiary", icon=":material/arrow_forward:",
                 icon_position="right", on_click=actions.ask, args=(example, view.model),
             )  # fmt: skip
-    st.html(f'<p class="lp-quiet">{escape(access.services().why)}</p>')
 
 
 def _on_its_way(*, pulled: bool) -> None:

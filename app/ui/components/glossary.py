@@ -33,7 +33,8 @@ TERMS = {
     "pieces over time": "How many pieces of the answer had come by when. A host sends a piece for each token.",
     "Decode": "Writing the answer, token by token.",
     "cached": "The same request was answered before; this is that answer, and no model ran.",
-    "cache": "Whether an answer may come out of the cache, and is kept there, instead of being made by the model.",
+    "cache": "Whether an answer may come out of the cache, and is kept there, instead of being made by the model. An "
+    "answer is certain at temperature 0 or with a seed: it would come out the same again.",
     "Rest": "The way to the host and back, and what the host itself waits for.",
     "temperature": "How freely the next token is drawn; 0 always takes the likeliest.",
     "top_p": "Draw only from the likeliest tokens that together have this probability.",

@@ -76,7 +76,7 @@ def _row(variant: CatalogVariant, *, several_hosts: bool) -> None:
     state = models_state()
     pending = state.pending is not None and state.pending[1] == variant.name
     with st.container(
-        key=f"variant-{variant.name}", horizontal=True, gap="xsmall", vertical_alignment="center", wrap=False
+        key=f"variant-{variant.key}", horizontal=True, gap="xsmall", vertical_alignment="center", wrap=False
     ):
         st.html(_facts(variant, pending=state.pending[0] if pending and state.pending else "", host=several_hosts))
         if variant.state != "ready":
@@ -84,22 +84,24 @@ def _row(variant: CatalogVariant, *, several_hosts: bool) -> None:
         else:
             _buttons(variant)
     if variant.name in state.notices:
-        notices.show(state.notices[variant.name], key=variant.name, on_retry=_again(variant.name))
+        notices.show(state.notices[variant.name], key=variant.key, on_retry=_again(variant.name))
 
 
 def _buttons(variant: CatalogVariant) -> None:
     what = "unload" if variant.loaded else "load"
     st.button(
-        what.capitalize(), type="tertiary", key=f"{what}-{variant.name}", disabled=models_state().pending is not None,
+        what.capitalize(), type="tertiary", key=f"{what}-{variant.key}",
+        disabled=models_state().pending is not None or variant.remote,
         on_click=_intend, args=(what, variant.name),
     )  # fmt: skip
     # A link, which the browser follows itself. Turned by the server (`st.switch_page`) a page can end up empty: a
     # redraw that the browser asked of this page in the same moment is answered as this page, after the other one.
-    with st.container(key=f"chat-{variant.name}", width="content"):
-        st.page_link("screens/chat.py", label="Chat", query_params={MODEL_PARAMETER: variant.name})
+    with st.container(key=f"chat-{variant.key}", width="content"):
+        refused = variant.remote and not access.services().settings.remote_models
+        st.page_link("screens/chat.py", label="Chat", query_params={MODEL_PARAMETER: variant.name}, disabled=refused)
     if st.button(
-        "Delete", type="tertiary", key=f"delete-{variant.name}", icon=":material/delete:", help="Delete this variant",
-        on_click=model_actions.ask_to_delete, args=(variant.name,),
+        "Delete", type="tertiary", key=f"delete-{variant.key}", icon=":material/delete:", help="Delete this variant",
+        on_click=model_actions.ask_to_delete, args=(variant.key,),
     ):  # fmt: skip
         st.rerun()
 
@@ -127,11 +129,14 @@ def _state(variant: CatalogVariant, pending: str) -> str:
         )
     if variant.state == "waiting":
         return '<span class="lp-state">to be made</span>'
+    if variant.remote:
+        return f'<span class="lp-state lp-busy" title="{words.NOT_LOCAL}">not local</span>'
+    if variant.conflict:
+        told = "conflict, loaded" if variant.loaded else "conflict"
+        return f'<span class="lp-state lp-busy" title="{words.CONFLICT}">{told}</span>'
     if variant.loaded is not None:
         told, title = vm.in_memory(variant.loaded, datetime.now().astimezone())
         return f'<span class="lp-state lp-good" title="{title}">{told}</span>'
-    if variant.conflict:
-        return '<span class="lp-state lp-busy" title="Two hosts have different content under this name">conflict</span>'
     return f'<span class="lp-state">{"reference" if variant.reference else "ready"}</span>'
 
 

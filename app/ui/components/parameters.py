@@ -10,7 +10,7 @@ import streamlit as st
 
 from app.core.generation import CacheMode, Json
 from app.services.generations import CACHE_OPTION
-from app.ui import actions
+from app.ui import access, actions
 from app.ui.chat_view import ChatView
 from app.ui.components.glossary import TERMS
 
@@ -22,12 +22,16 @@ OLLAMA_DEFAULTS: dict[str, Json] = {
 }  # fmt: skip
 
 
-# What a conversation may want of the answer cache, as it is kept among its options.
-CACHE_MODES = {
-    "": "When the answer is certain",
+# What a conversation may want of the answer cache, as it is kept among its options; "" is what the setting says.
+CACHE_MODES: dict[str, str] = {
     CacheMode.USE: "Always",
     CacheMode.REFRESH: "Ask anew, keep the answer",
     CacheMode.BYPASS: "Never",
+}
+CACHE_BY_SETTING = {
+    CacheMode.USE: "When the answer is certain",
+    CacheMode.REFRESH: "As set: ask anew",
+    CacheMode.BYPASS: "As set: never",
 }
 
 
@@ -105,9 +109,10 @@ def _keep_alive(options: dict[str, Json], chat: str) -> None:
 def _cache(options: dict[str, Json], chat: str) -> None:
     key = f"option-{chat}-{CACHE_OPTION}"
     value = str(options.get(CACHE_OPTION, ""))
+    modes = {"": CACHE_BY_SETTING[access.services().settings.cache_mode], **CACHE_MODES}
     st.selectbox(
-        "Cache", list(CACHE_MODES), list(CACHE_MODES).index(value) if value in CACHE_MODES else 0, key=key,
-        format_func=lambda mode: CACHE_MODES[mode], help=TERMS["cache"],
+        "Cache", list(modes), list(modes).index(value) if value in modes else 0, key=key,
+        format_func=lambda mode: modes[mode], help=TERMS["cache"],
         on_change=_changed, args=(CACHE_OPTION, key, dict(options)),
     )  # fmt: skip
 

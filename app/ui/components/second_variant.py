@@ -20,7 +20,7 @@ def show(family: CatalogFamily) -> None:
     only = family.variants[0]
     if len(family.variants) > 1 or only.state != "ready" or only.remote or not words.chats(only):
         return
-    place = f"second-{only.name}"
+    place = f"second-{only.key}"
     with st.container(key=place, horizontal=True, gap="xsmall", vertical_alignment="center"):
         if words.sources_of(family):
             _say(ALONE)

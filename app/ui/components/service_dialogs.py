@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from app.ui import batch_actions, batch_words, batching_actions, service_actions
 from app.ui import view_models as vm
-from app.ui.components import confirming
+from app.ui.components import cache_answer, confirming
 from app.ui.state import service_state
 
 
@@ -16,6 +16,9 @@ def show() -> None:
     if asked is None:
         return
     what, name = asked
+    if what == "answer":
+        cache_answer.show(name)
+        return
     told = vm.plain(name)
     if what == "batch":
         batch = batch_actions.find(name)

@@ -161,7 +161,8 @@ class Live {
     this.waiting = new Rows(this.at("waiting"), () => this.makeTicket())
     this.recent = new Rows(this.at("recent"), () => this.makeRecent(), 28)
     this.hosts = new Map()
-    this.at("pause").addEventListener("click", () => this.act(this.view?.queue.paused ? "resume" : "pause", ""))
+    for (const [name, what] of [["pause", "pause"], ["drain", "drain-queue"], ["resume", "resume"]])
+      this.at(name).addEventListener("click", () => this.act(what, ""))
     this.visibility = () => (document.hidden ? this.close() : this.open())
     document.addEventListener("visibilitychange", this.visibility)
     this.clock = setInterval(() => this.tick(), 1000)
@@ -300,23 +301,28 @@ class Live {
     this.at("queue").classList.toggle("lp-here", count > 0)
     say(this.at("queue-count"), number(count))
     say(this.at("queue-of"), count === 1 ? "waits" : "wait")
-    const facts = queue.paused ? "Paused: what runs ends, nothing new begins."
+    const { paused, draining } = queue
+    const facts = paused && draining ? "Paused and draining: nothing begins, nothing new is taken."
+      : paused ? "Paused: what runs ends, nothing new begins."
+      : draining ? "Draining: who waits is served, nothing new is taken."
       : `${queue.running.length} ${queue.running.length === 1 ? "runs" : "run"}, room for ${number(Math.max(0, queue.limit - count))} more`
-    say(this.at("queue-facts"), facts)
-    tone(this.at("queue-facts"), queue.paused ? "warn" : "")
-    say(this.at("pause"), queue.paused ? "Resume" : "Pause")
+    say(this.at("queue-facts"), facts, facts)
+    tone(this.at("queue-facts"), paused || draining ? "warn" : "")
+    show(this.at("pause"), !paused)
+    show(this.at("drain"), !draining)
+    show(this.at("resume"), paused || draining)
     show(this.at("waiting-head"), count > 0)
     this.waiting.update(queue.waiting, (one) => one.id, (row, one) => {
       row.item = one
       say(row.position, String(one.position))
-      sayModel(row.model, one.model, one.id)
-      say(row.kind, one.priority, one.flow)
+      sayModel(row.model, one.model, one.request)
+      say(row.kind, one.priority, whose(one))
       say(row.eta, range(one.eta), one.eta ? "when its turn comes, from what was measured here"
         : "nothing has been measured yet from which it could be told")
       say(row.why, one.why, one.why)
       const other = one.priority === "batch" ? "interactive" : "batch"
       say(row.move, `To ${other}`, `Move to the ${other} class`)
-      row.element.classList.toggle("lp-going", this.pending(`cancel ${one.id}`))
+      row.element.classList.toggle("lp-going", this.pending(one.id, "cancel"))
     })
   }
 
@@ -410,11 +416,11 @@ class Live {
     part.slots.update(placed, (_, index) => String(index), (row, one) => {
       row.item = one
       row.element.classList.toggle("lp-free", !one)
-      sayModel(row.model, one ? one.model : "free", one?.id)
+      sayModel(row.model, one ? one.model : "free", one?.request)
       const tokens = one?.tokens ? `, ${number(one.tokens)} tokens` : ""
-      say(row.phase, one ? (PHASES[one.phase] ?? one.phase) + tokens : "", one ? `${one.priority}, ${one.flow}` : "")
+      say(row.phase, one ? (PHASES[one.phase] ?? one.phase) + tokens : "", one ? `${one.priority}, ${whose(one)}` : "")
       show(row.cancel, Boolean(one))
-      row.element.classList.toggle("lp-going", Boolean(one) && this.pending(`cancel ${one.id}`))
+      row.element.classList.toggle("lp-going", Boolean(one) && this.pending(one.id, "cancel"))
       if (!one) say(row.time, "")
     })
   }
@@ -429,18 +435,21 @@ class Live {
   // Acting
 
   act(what, id, value = "") {
-    const key = `${what} ${id}`
-    if (this.pending(key)) return
-    this.asked.set(key, Date.now())
+    if (this.pending(id, what, value) || this.pending(id, "cancel")) return
+    this.asked.set(id, { what, value, at: Date.now() })
     this.send("act", { what, id, value })
     if (this.view) this.draw(this.view)
   }
 
-  pending(key) {
-    const at = this.asked.get(key)
-    if (at !== undefined && Date.now() - at > GIVEN_UP) this.asked.delete(key)
-    return this.asked.has(key)
+  pending(id, what, value = "") { // the last thing asked of it, for a while: its opposite may follow at once
+    const asked = this.asked.get(id)
+    if (asked && Date.now() - asked.at > GIVEN_UP) this.asked.delete(id)
+    return this.asked.has(id) && asked.what === what && asked.value === value
   }
+}
+
+function whose(one) { // who asked; identical questions share one answer
+  return one.flow + (one.sharing > 1 ? `, with ${one.sharing - 1} more who asked the same` : "")
 }
 
 function place(before, items) {

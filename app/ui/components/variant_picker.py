@@ -11,6 +11,7 @@ from app.services.alias_targets import AliasView
 from app.ui import access, actions, theme
 from app.ui import view_models as vm
 from app.ui.chat_view import ChatView
+from app.ui.model_words import CONFLICT, NOT_LOCAL
 from app.ui.state import FAMILY_PARAMETER
 
 
@@ -53,7 +54,8 @@ def _row(view: ChatView, variant: CatalogVariant) -> None:
         f":gray[{vm.bits(variant.bpw)}] {state}"
     )
     st.button(
-        label, type="tertiary", key=f"pick-{variant.name}", width="stretch", icon=here, icon_position="right",
+        label, type="tertiary", key=f"pick-{variant.key}", width="stretch", icon=here, icon_position="right",
+        help=CONFLICT if variant.conflict else NOT_LOCAL if variant.remote else None,
         disabled=variant.state != "ready" or (variant.remote and not access.services().settings.remote_models),
         on_click=actions.choose_variant, args=(variant.name,),
     )  # fmt: skip
@@ -73,6 +75,8 @@ def state_words(variant: CatalogVariant) -> str:
     """In one or two words, coloured only where it is a state."""
     if variant.remote:
         return ":orange[not local]"  # its host has it computed by somebody else
+    if variant.conflict:
+        return f":orange[conflict on {vm.plain(', '.join(variant.hosts))}]"
     if variant.state == "making":
         return f":orange[{vm.percent(variant.progress) if variant.progress else 'being made'}]"
     if variant.state == "waiting":

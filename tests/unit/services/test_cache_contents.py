@@ -114,6 +114,14 @@ async def test_a_model_is_purged_and_the_others_stay(cache, monkeypatch):
     assert await keys(cache) == [f"a{number}" for number in reversed(range(5))]
 
 
+async def test_a_model_is_purged_by_whatever_spelling_it_was_asked(cache):
+    for number, name in enumerate(("library/small", "small:latest", "SMALL", "smaller")):
+        await put(cache, f"k{number}", model=name)
+    assert await keys(cache, model="small") == ["k2", "k1", "k0"]
+    assert await cache.purge("local", model="small:latest") == 3
+    assert await keys(cache) == ["k3"]
+
+
 async def test_entries_of_content_that_is_gone_die_in_memory_and_on_disk(cache):
     await put(cache, "old", digest="1" * 64)
     await put(cache, "new", digest="2" * 64)

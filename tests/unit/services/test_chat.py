@@ -590,6 +590,29 @@ async def test_followers_see_the_phase_of_the_shared_work(rig):
     await settle_cache(rig)
 
 
+async def test_who_shares_an_answer_is_found_by_any_name_under_that_of_the_work(rig):
+    rig.hosts[0].enqueue(chunk("Par"), asyncio.Event())
+    one, other = rig.caller(), rig.caller("b")
+    other.trace.client_id = "mine"
+    tasks = [rig.ask(chat(options=COLD), caller) for caller in (one, other)]
+    await settle()
+    [running] = rig.queue.snapshot().running
+    assert rig.telemetry.askers() == {running.id: [one.trace, other.trace]}
+    assert {rig.telemetry.work_of(name) for name in (one.trace.id, other.trace.id, "mine", running.id)} == {running.id}
+    rig.queue.cancel(running.id)
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_who_waits_in_a_paused_queue_is_told_so(rig):
+    rig.queue.pause()
+    caller = rig.caller()
+    asking = rig.ask(chat(), caller)
+    await settle()
+    assert (caller.trace.phase.name, caller.trace.phase.position) == ("paused", 1)
+    rig.queue.resume()
+    assert await asking == "Paris."
+
+
 async def test_closing_the_service_tells_those_who_wait(rig):
     rig.hosts[0].enqueue(chunk("Par"), asyncio.Event())
     shared = rig.ask(chat(options=COLD))

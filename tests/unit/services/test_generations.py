@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from app.core.conversations import Conversation, MessageState, StoredMessage
-from app.core.errors import BadRequest, Draining, HostUnreachable, StoreError
+from app.core.errors import BadRequest, Cancelled, Draining, HostUnreachable, StoreError
 from app.core.generation import Chunk, GenerationRequest, Usage
 from app.services import generations as module
 from app.services.chat import Caller
@@ -243,6 +243,17 @@ async def test_an_unread_answer_is_cut_only_when_someone_else_waits(
         await asyncio.sleep(0)
     answer = (await bench.stored(chat))[-1]
     assert (answer.state, answer.answer.done_reason) == (MessageState.STOPPED, "page closed")
+
+
+async def test_an_answer_that_an_operator_ends_says_so(bench: Bench) -> None:
+    chat = await bench.conversation()
+    generation = await bench.generations.send(chat, "hi", Caller())
+    bench.chat.say("half")
+    bench.chat.script.put_nowait(Cancelled("stop"))
+    while bench.generations.active(chat):
+        await asyncio.sleep(0)
+    assert (generation.message.state, generation.message.answer.done_reason) == (MessageState.STOPPED, "operator")
+    assert (await bench.stored(chat))[-1].content == "half"
 
 
 async def test_while_draining_nothing_new_begins_and_what_runs_is_written_as_interrupted(bench: Bench) -> None:

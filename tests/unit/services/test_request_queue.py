@@ -78,6 +78,7 @@ async def test_queue_full_is_refused_without_waiting(queue):
     with pytest.raises(QueueFull) as caught:
         queue.enter(ask("f"))
     assert (caught.value.status, caught.value.limit) == (503, 4)
+    assert (caught.value.reason, caught.value.most) == ("count", 4)
     assert 1 <= caught.value.retry_after <= 60
     assert queue.waiting == 4
 
@@ -88,7 +89,7 @@ async def test_one_flow_cannot_fill_the_queue(queue):
         queue.enter(ask("a"))
     with pytest.raises(QueueFull) as caught:
         queue.enter(ask("a"))
-    assert caught.value.status == 429
+    assert (caught.value.status, caught.value.reason, caught.value.most) == (429, "flow", 3)
     queue.enter(ask("b"))
 
 
