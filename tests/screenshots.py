@@ -161,6 +161,22 @@ def open_own_rule(page: Page) -> None:
     page.get_by_role("dialog").get_by_label("What to do").wait_for()
 
 
+def open_assumptions(page: Page) -> None:
+    page.get_by_role("button", name="Change these").click()
+    page.get_by_label("Currency").wait_for()
+
+
+def open_prices(page: Page) -> None:
+    page.get_by_role("button", name="Change the cloud's prices").click()
+    page.get_by_label("Prices of the day").wait_for()
+
+
+def ask_meanwhile(page: Page) -> None:
+    page.get_by_test_id("stChatInputTextArea").fill("And what does it do to the speed?")
+    page.keyboard.press("Enter")
+    page.get_by_text("Goes out next").wait_for()
+
+
 # Further looks at a scene, after something was clicked.
 LOOKS: dict[str, dict[str, Callable[[Page], None]]] = {
     "chat": {
@@ -176,6 +192,8 @@ LOOKS: dict[str, dict[str, Callable[[Page], None]]] = {
     "side_teacher": {"differences": show_differences},
     "settings_keys": {"form": open_key, "fresh": make_key, "who": open_who},
     "settings_aliases": {"form": open_alias},
+    "streaming": {"next": ask_meanwhile},
+    "cost": {"change": open_assumptions, "prices": open_prices},
     "alerts_trouble": {"past": open_past_alerts, "change": open_alert_rule, "add": open_own_rule},
     "side_list": {
         "parameters": open_side_parameters, "chats": open_side_chats, "questions": open_side_questions,

@@ -104,8 +104,8 @@ def figure_now(state: RuleState) -> str:
     choose = max if state.rule.above else min
     subject, value = choose(state.figures.items(), key=lambda pair: pair[1])
     if state.rule.unit == YES:
-        return f"yes: {subject}" if value else "no"
-    return f"{told(value, state.rule.unit)} {subject}".strip()
+        return f"yes, {subject}" if value and subject else "yes" if value else "no"
+    return ", ".join(filter(None, (told(value, state.rule.unit), subject)))
 
 
 def receiver(state: ReceiverState | None, now: float) -> str:

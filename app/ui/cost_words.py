@@ -44,8 +44,17 @@ def money(value: float | None, currency: str) -> str:
         return vm.UNKNOWN
     if 0 < value < SMALLEST:
         return f"< {SMALLEST} {currency}"
-    text = f"{value:.2f}" if 1 <= value < 1000 else plain_number(value)
+    text = vm.grouped(round(value)) if value >= 1000 else f"{value:.2f}" if value >= 1 else plain_number(value)
     return f"{text} {currency}"
+
+
+def price(value: float | None, currency: str) -> str:
+    """Money as somebody said it, with no digit more: 0.31 EUR, 4.00 USD, 1 800 EUR."""
+    if value is None or value >= 1000:
+        return money(value, currency)
+    figures = f"{value:.6f}".rstrip("0")
+    whole, _, rest = figures.partition(".")
+    return f"{whole}.{rest:0<2} {currency}"
 
 
 def energy(joules: float | None) -> str:
@@ -115,7 +124,7 @@ def _energy_note(view: CostView) -> str:
 def _spent(view: CostView) -> str:
     total, currency = view.report.total, view.assumed.currency
     if total.money is None:
-        return "neither power nor the machine's price is known"
+        return "neither power nor the machine's price is known; state them below"
     told = f"answers {money(total.electricity, currency)}, standing {money(total.standing, currency)}"
     return told + (f"; without {' and '.join(view.report.left_out)}" if view.report.left_out else "")
 
@@ -173,14 +182,21 @@ def _mark(told: Energy) -> str:
 def cloud(view: CostView) -> tuple[list[str], list[list[str]]]:
     told, assumed = view.report, view.assumed
     rate, currency = assumed.dollar, assumed.currency
+    asked = told.total.used.tokens or told.total.used.cached
+    untold = told.total.electricity is None or told.standing.machine is None  # which the figure above says once
     rows = [
         [
-            one.price.name, money(one.price.read * rate, currency), money(one.price.written * rate, currency),
-            money(one.money, currency), _reach(one),
+            one.price.name, _elsewhere(one.price.read, rate, currency), _elsewhere(one.price.written, rate, currency),
+            money(one.money if asked else None, currency), vm.UNKNOWN if untold else _reach(one),
         ]
         for one in told.beside
     ]  # fmt: skip
     return list(CLOUD_HEAD), rows
+
+
+def _elsewhere(dollars: float, rate: float, currency: str) -> str:
+    """A list price; in another currency with three figures."""
+    return price(dollars, currency) if rate == 1 else money(dollars * rate, currency)
 
 
 def _reach(one: Beside) -> str:
@@ -208,7 +224,7 @@ def under_table(view: CostView) -> str:
 def under_cloud(view: CostView) -> str:
     assumed, told = view.assumed, view.report
     most = f" This machine makes at most {about(told.most_a_day)} a day, at the pace so far." if told.most_a_day else ""
-    rate = "" if assumed.currency == "USD" else f", a US dollar at {money(assumed.dollar, assumed.currency)}"
+    rate = "" if assumed.currency == "USD" else f", a US dollar at {price(assumed.dollar, assumed.currency)}"
     return (
         f"List prices of {assumed.prices_on}{rate}. "
         f"The same tokens: those of this time, from the cache too, at that price.{most}"
@@ -233,26 +249,28 @@ def assumed_rows(view: CostView) -> Iterator[Assumed]:
         said = "stated" if key in told.stated else "unknown" if value == vm.UNKNOWN else "to begin with"
         return Assumed(name, value, said, note)
 
-    yield line("kwh", "Electricity", f"{money(told.kwh, currency)} a kWh", "What you pay for a kilowatt-hour.")
+    yield line("kwh", "Electricity", f"{price(told.kwh, currency)} a kWh", "What you pay for a kilowatt-hour.")
     for machine in view.machines:
         watts = told.watts.get(machine)
         where = "This machine" if machine == HERE else f"The host {machine}"
         yield line(
-            "watts" if watts is not None else "", f"{where} while it answers", power(watts),
+            "watts" if watts is not None else "", f"{where} while it answers", _stated(watts, "W"),
             _measured_here(view) if machine == HERE else "A host elsewhere is never measured.",
         )  # fmt: skip
     standing = view.report.standing
     if standing.rest_basis is Basis.MEASURED:
         yield Assumed("At rest", power(standing.rest_watts), "measured", "The mean of the time without an answer.")
     else:
-        yield line("rest", "At rest", power(told.rest), "What the machine draws while nothing is asked.")
-    yield line("beside", "Beside the counters", power(told.beside), "Board, disks, fans, the power supply's loss.")
-    yield line("machine", "The machine's price", money(told.machine, currency), "What it cost, or would cost again.")
-    yield line("years", "Written off over", f"{plain_number(told.years)} years", "Its price is divided by these days.")
+        yield line("rest", "At rest", _stated(told.rest, "W"), "What the machine draws while nothing is asked.")
+    beside = _stated(told.beside, "W")
+    yield line("beside", "Beside the counters", beside, "Board, disks, fans, the power supply's loss.")
+    yield line("machine", "The machine's price", price(told.machine, currency), "What it cost, or would cost again.")
+    years = _stated(told.years, "year" if told.years == 1 else "years")
+    yield line("years", "Written off over", years, "Its price is spread over the days of this time.")
     yield line(
         "share", "For models", vm.percent(told.share), "The part of its price and its rest that models answer for."
     )
-    yield line("dollar", "One US dollar", money(told.dollar, currency), "For the cloud's prices.")
+    yield line("dollar", "One US dollar", price(told.dollar, currency), "For the cloud's prices.")
 
 
 def _measured_here(view: CostView) -> str:
@@ -263,6 +281,11 @@ def _measured_here(view: CostView) -> str:
 
 def power(watts: float | None) -> str:
     return vm.UNKNOWN if watts is None else f"{plain_number(watts)} W"
+
+
+def _stated(value: float | None, unit: str) -> str:
+    """As somebody said it: 12 W, 4.5 years."""
+    return vm.UNKNOWN if value is None else f"{value:g} {unit}"
 
 
 def differing(before: Assumptions, wanted: dict[str, Json]) -> dict[str, Json]:

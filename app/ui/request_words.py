@@ -128,6 +128,8 @@ def figures(record: FinishedRequest) -> tuple[Fact, ...]:
 def cache_story(record: FinishedRequest) -> str:
     """What the cache decided, why, and what would change it."""
     outcome, reason, age = record.cache
+    if record.status == "running" and (outcome, reason) == ("bypass", ""):
+        return "Not decided yet."
     if outcome == "hit":
         before = f"{vm.duration(age)} before" if age is not None else "before"
         return f"Answered from the cache: the same request was answered {before}. Its times tell of no model."

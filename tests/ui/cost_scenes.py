@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from app.core.generation import Json
+from app.core.hardware import Machine
 from app.services.access_keys import KeyScope, KeyWish
 from app.services.costing.values import DAY, HERE, Rested, UsageKey, Used
 from tests.ui.fake_services import FakeServices
@@ -39,6 +40,7 @@ def booked(services: FakeServices, *, measured: bool = True, days: int = 6) -> N
 
 def cost(services: FakeServices) -> str:
     booked(services)
+    services.machine = lambda: Machine(power=28.0)
     services.run(services.cost.change(STATED))
     return DASHBOARD
 

@@ -79,6 +79,6 @@ def home_low(services: FakeServices) -> str:
 
 HOME_SCENES: dict[str, Callable[[FakeServices], str]] = {
     "home": home, "home_busy": home_busy, "home_empty": home_empty, "home_low": home_low,
-    "home_gpu": partial(_gpus, number=1), "home_gpus": partial(_gpus, number=8),
-    "home_gpus_busy": partial(_gpus, number=8, busy=True),
+    "home_gpu": partial(_gpus, number=1), "home_gpu_busy": partial(_gpus, number=1, busy=True),
+    "home_gpus": partial(_gpus, number=8), "home_gpus_busy": partial(_gpus, number=8, busy=True),
 }  # fmt: skip

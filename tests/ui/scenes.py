@@ -167,11 +167,11 @@ def _making(services: FakeServices) -> None:
     event, _ = services.gate()
 
     async def work(handle: JobHandle) -> None:
-        handle.progress(3, 8, "quantising Q5_K_M, 3 of 8 variants are ready")
+        handle.progress(3, 8, "Making q5_K_M")
         await event.wait()
 
     async def start() -> None:
-        services.jobs.start("starter", "starter", "Making the SmolLM2 family", work)
+        services.jobs.start("starter", "starter", "Starter models", work)
 
     services.run(start())
     waiting: dict[str, Json] = {"state": "waiting", "size": 0, "bpw": None}

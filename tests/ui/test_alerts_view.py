@@ -20,7 +20,7 @@ def test_with_nothing_open_the_view_says_so_and_shows_what_each_rule_sees(
     scenes.calm(services)
     words = text_of(calm(open_screen("dashboard", view="Alerts")))
     assert "Nothing needs you. 10 rules look at this machine" in words
-    assert "212 GiB" in words and "74 °C GPU 1" in words
+    assert "212 GiB" in words and "74 °C, GPU 1" in words
     assert "above 10 s for 1 min; ends at 6 s for 5 min" in words and "LOUPE_ALERT_WEBHOOK" in words
 
 

@@ -41,7 +41,7 @@ def test_a_week_of_answers_is_told_by_variant_with_what_it_was_worked_out_from(
     assert "qwen3:4b-instruct-2507-q8_0" in told and "measured" in told and "EUR" in told
     assert "54 answers more" not in told and "216 answers more" in told
     assert "List prices of 2026-11-27" in told and "tokens a day" in told
-    assert "1 800 EUR" in told.replace("\u202f", " ") or "1800 EUR" in told
+    assert "1\u202f800 EUR" in told and "0.31 EUR a kWh" in told and "4 years" in told
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,8 @@ def test_prices_of_the_cloud_are_edited_as_text_and_a_wrong_line_is_named(
 
 
 def test_before_the_first_answer_the_view_says_so(services: FakeServices, open_screen: Open) -> None:
-    assert words.EMPTY in text_of(calm(open_screen("dashboard", view="Cost")))
+    told = text_of(calm(open_screen("dashboard", view="Cost")))
+    assert words.EMPTY in told and told.count("no token was made yet") == 1 and " 0 USD" not in told
 
 
 def test_the_headline_is_what_this_machine_reaches(services: FakeServices, open_screen: Open) -> None:
@@ -105,10 +106,19 @@ def test_the_headline_is_what_this_machine_reaches(services: FakeServices, open_
 @pytest.mark.parametrize(
     ("value", "told"),
     [(None, "–"), (0.0, "0 USD"), (0.00001, "< 0.0001 USD"), (0.01234, "0.0123 USD"), (4.2, "4.20 USD"),
-     (12_345.6, "12\u202f346 USD")],
+     (1800.0, "1\u202f800 USD"), (12_345.6, "12\u202f346 USD")],
 )  # fmt: skip
 def test_money_has_its_currency_and_no_more_digits_than_mean_something(value: float | None, told: str) -> None:
     assert words.money(value, "USD") == told
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(None, "–"), (0.0, "0.00 USD"), (0.31, "0.31 USD"), (0.02, "0.02 USD"), (0.0755, "0.0755 USD"), (4.0, "4.00 USD"),
+     (1800.0, "1\u202f800 USD")],
+)  # fmt: skip
+def test_a_price_that_somebody_said_gets_no_further_digits(value: float | None, told: str) -> None:
+    assert words.price(value, "USD") == told
 
 
 @pytest.mark.parametrize(

@@ -273,7 +273,8 @@ def test_home_draws_its_figures_from_the_feed(page: Page, serve: Serve) -> None:
     figures = page.locator(".lp-now dd")
     expect(figures.nth(0)).to_have_text("2", timeout=30_000)
     expect(figures.nth(3)).to_have_text("25 %", timeout=30_000)
-    wait_for("a curve", lambda: page.locator(".lp-now polyline").nth(3).get_attribute("points"))
+    wait_for("a curve", lambda: page.locator(".lp-now path").nth(3).get_attribute("d"))
+    wait_for("gaps in it", lambda: (page.locator(".lp-now path").nth(1).get_attribute("d") or "").count("M") > 1)
     expect(page.locator(".lp-now small").nth(0)).to_have_text("3 wait for a slot")
     expect(page.get_by_role("link", name="Choose a quantization")).to_have_attribute("href", re.compile("smollm2-135m"))
 

@@ -87,7 +87,7 @@ def test_a_request_is_told_whole(services: FakeServices, open_screen: Open) -> N
 def test_one_that_is_not_kept_any_more_is_said_to_be_so(services: FakeServices, open_screen: Open) -> None:
     scenes.request_gone(services)
     page = calm(open_screen("dashboard", view="Requests", request="0123456789abcdef"))
-    assert "This request is not kept any more" in text_of(page)
+    assert "This request is not kept any more" in text_of(page) and "1 request now" in text_of(page)
     page.button(key="requests-back").click().run()
     assert listed(page) == 1
 

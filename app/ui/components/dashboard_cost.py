@@ -60,20 +60,24 @@ def _used(view: CostView) -> None:
 
 
 def _cloud(view: CostView) -> None:
-    st.html('<h2 class="lp-part">Beside the cloud</h2>')
     head, rows = words.cloud(view)
-    st.html(figure_table.html(head, rows) + f'<p class="lp-quiet">{escape(words.under_cloud(view))}</p>')
+    st.html(
+        f'<h2 class="lp-part">Beside the cloud</h2>{figure_table.html(head, rows)}'
+        f'<p class="lp-quiet">{escape(words.under_cloud(view))}</p>'
+    )
 
 
 def _assumptions(view: CostView) -> None:
-    st.html('<h2 class="lp-part">What this is worked out from</h2>')
     rows = "".join(
         f'<tr class="{"lp-own" if row.said == "stated" else "lp-default"}"><th scope="row">{escape(row.name)}</th>'
         f"<td>{escape(row.value)}</td><td><span>{escape(row.said)}</span></td><td>{escape(row.note)}</td></tr>"
         for row in words.assumed_rows(view)
     )
-    head = "<thead><tr><th>Assumption</th><th>Value</th><th>Said</th><th>What it is</th></tr></thead>"
-    st.html(f'<table class="lp-set lp-assumed">{head}<tbody>{rows}</tbody></table>')
+    head = "<thead><tr><th>Assumption</th><th>Value</th><th>From</th><th>What it is</th></tr></thead>"
+    st.html(
+        '<h2 class="lp-part">What this is worked out from</h2>'
+        f'<table class="lp-set lp-assumed">{head}<tbody>{rows}</tbody></table>'
+    )
     notices.show_at("cost", cost_state().notices)
     with st.container(key="cost-forms", horizontal=True, gap="small"):
         with st.popover("Change these", key="cost-change"):

@@ -6,6 +6,7 @@ const RETRY = 2000
 const OFTEN = 2000 // ms between two runs of the page at least
 const BACK = 900 // s that a curve shows
 const STEP = 10 // s between two of its points
+const GAP = 3.5 * STEP // without a figure, that break the line
 const SVG = "http://www.w3.org/2000/svg"
 
 const known = (value) => value !== undefined && value !== null && Number.isFinite(value)
@@ -103,7 +104,7 @@ class Now {
     svg.setAttribute("viewBox", "0 0 100 100")
     svg.setAttribute("preserveAspectRatio", "none")
     svg.setAttribute("aria-hidden", "true")
-    const line = svg.appendChild(document.createElementNS(SVG, "polyline"))
+    const line = svg.appendChild(document.createElementNS(SVG, "path"))
     this.at("figures").append(box)
     return { name, value, note, line }
   }
@@ -221,15 +222,21 @@ class Now {
       for (const [at, part] of [cell.name, cell.value, cell.note].entries()) {
         if (part.textContent !== words[at]) part.textContent = words[at]
       }
-      cell.line.setAttribute("points", this.points(this.view.curves[place], figure.most?.(this.view)))
+      cell.line.setAttribute("d", this.path(this.view.curves[place], figure.most?.(this.view)))
     })
   }
 
-  points(curve, limit) { // against what there is of it; else against the most of this time
-    const there = curve.filter(([, value]) => known(value))
-    const most = limit ?? Math.max(...there.map(([, value]) => value), 1e-9)
+  path(curve, limit) { // against what there is of it; else against the most of this time; broken where nothing was known
+    const most = limit ?? Math.max(...curve.map(([, value]) => (known(value) ? value : 0)), 1e-9)
     const end = this.view.at
-    return there.map(([at, value]) => `${(100 * (1 - (end - at) / BACK)).toFixed(2)},${(100 * (1 - value / most)).toFixed(2)}`).join(" ")
+    let [drawn, before] = ["", -Infinity]
+    for (const [at, value] of curve) {
+      if (!known(value)) continue
+      const [x, y] = [100 * (1 - (end - at) / BACK), 100 * (1 - value / most)].map((part) => part.toFixed(2))
+      drawn += at - before > GAP ? `M${x},${y}h.5` : `L${x},${y}`
+      before = at
+    }
+    return drawn
   }
 }
 

@@ -101,7 +101,7 @@ function memory(id, title, used, total, prefix, about, without, by = () => []) {
       const told = `${most ? `of ${size(most)}. ` : ""}${held.map(([name, value]) => `${name}: ${size(value)}`).join(", ")}`
       return {
         main: all.length ? size(all.reduce((sum, value) => sum + value, 0)) : "–",
-        sub: why || (held.length ? "" : `${most ? `of ${size(most)}, ` : ""}no model loaded`),
+        sub: why || (held.length ? "" : `${most ? `of ${size(most)}, ` : ""}no model in it`),
         parts: why ? [] : held, title: why || [told, ...by(view)].join("\n"),
       }
     },

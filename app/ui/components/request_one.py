@@ -14,6 +14,7 @@ from app.services.request_trace import FinishedRequest
 from app.ui import access, bridge, notices
 from app.ui import request_actions as acts
 from app.ui import request_words as words
+from app.ui import view_models as vm
 from app.ui.components import copying, figure_table, request_links, waterfall
 from app.ui.components.glossary import explained
 from app.ui.fragments import fragment
@@ -43,8 +44,9 @@ def _gone() -> None:
     notices.show(
         notices.Notice(
             "This request is not kept any more",
-            f"The last {size.requests} are kept, as many as fit in {size.limit >> 20} MiB (LOUPE_TRACE_BYTES), until "
-            "Loupe ends. Or the link is wrong, or the request is somebody else's.", tone="plain",
+            f"The newest are kept, as many as fit in {size.limit >> 20} MiB (LOUPE_TRACE_BYTES), until Loupe ends: "
+            f"{vm.count(size.requests, 'request')} now. Or the link is wrong, or the request is somebody else's.",
+            tone="plain",
         ),
         key="request-gone",
     )  # fmt: skip

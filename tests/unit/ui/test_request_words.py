@@ -114,6 +114,10 @@ def test_the_caches_decision_is_told_with_its_reason(decision: CacheDecision, to
     assert told in words.cache_story(record(cache=decision))
 
 
+def test_of_one_that_runs_it_is_not_said_that_it_ended() -> None:
+    assert words.cache_story(record(cache=CacheDecision(), status="running")) == "Not decided yet."
+
+
 def body_of(command: str) -> tuple[list[str], Any]:
     """The words of the command as a shell reads them, and its body."""
     parts = shlex.split(command)
