@@ -94,6 +94,7 @@ def surroundings(
         settings=settings_of,
         warnings=loaded.warnings if loaded else (),
         ports=lambda: ports_here(settings),
+        processor=lambda: hardware.state.machine.cpu,
     )  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,6 +14,7 @@ from app.core.errors import HostError, HostProtocolError, HostTimeout, HostUnrea
 CONNECT_SECONDS = 2.0
 """Default of the only timeout that is given to the client libraries; all others are ours and raise `HostTimeout`."""
 
+_NUMBERS = re.compile(r"\[Errno (\d+)\] Connect call failed")
 Told = Callable[[str, BaseException], HostError]
 
 
@@ -65,5 +68,15 @@ def translating(host: str, connect_seconds: float = CONNECT_SECONDS) -> Iterator
 
 def _words(error: BaseException) -> str:
     """What happened, without the library's own packaging."""
-    reason = error.os_error.strerror if isinstance(error, aiohttp.ClientConnectorError) else None
+    reason = _reason(error.os_error) if isinstance(error, aiohttp.ClientConnectorError) else None
     return reason or str(error) or type(error).__name__
+
+
+def _reason(error: OSError) -> str | None:
+    """asyncio says which addresses it called, and the system's reason by its number alone; of several addresses that
+    have one reason in common (localhost has two) it says the numbers in a text."""
+    said = [error.errno] if error.errno else [int(number) for number in _NUMBERS.findall(str(error))]
+    if "Connect call failed" not in str(error) or len(set(said)) != 1:
+        return error.strerror
+    words = os.strerror(said[0])
+    return words[:1].lower() + words[1:]

@@ -14,6 +14,7 @@ from app.services.request_log import RequestLog
 
 KINDS = ("load", "unload", "error", "host", "alert")
 NEWEST = 1000  # requests that are looked through for failures
+SAME_SECONDS = 30.0  # between two marks of the same failure
 _WORDS = {
     HostState.OFFLINE: "does not answer", HostState.MISCONFIGURED: "is not used", HostState.WARMING: "is starting",
     HostState.UNKNOWN: "was not asked yet",
@@ -37,6 +38,8 @@ class Happenings:
         self._statuses, self._log, self._spelled = statuses, log, spelled
         self._hosts: dict[str, HostStatus] | None = None
         self._last = ""  # the newest request that was seen
+        self._untold: Counter[tuple[str, str]] = Counter()  # failures by model and code
+        self._told_at: dict[tuple[str, str], float] = {}
         self._added: list[Happening] = []
 
     def add(self, at: float, kind: str, text: str) -> None:
@@ -48,14 +51,14 @@ class Happenings:
         added, self._added = self._added, []
         hosts = {status.address.name: status for status in self._statuses()}
         before, self._hosts = self._hosts, hosts
-        failed = self._failed()
+        failed = self._failed(now)
         if before is None:
             return tuple(added)
         told = [*_of_hosts(before, hosts), *self._of_models(before, hosts), *failed]
         return (*added, *(Happening(now, kind, text) for kind, text in told))
 
-    def _failed(self) -> list[tuple[str, str]]:
-        """One mark for all that failed alike."""
+    def _failed(self, now: float) -> list[tuple[str, str]]:
+        """One mark for all that failed alike; while that goes on, one in half a minute says how many more did."""
         new = []
         for record in self._log.recent(NEWEST):
             if record.id == self._last:
@@ -63,13 +66,21 @@ class Happenings:
             new.append(record)
         if new:
             self._last = new[0].id
-        codes = Counter(
+        self._untold.update(
             (record.model or record.endpoint, record.status)
             for record in new
             if record.status not in ("ok", "cancelled")
         )
+        self._told_at = {kind: at for kind, at in self._told_at.items() if 0 <= now - at < SAME_SECONDS}
+        codes = {kind: number for kind, number in self._untold.items() if kind not in self._told_at}
+        for kind in codes:
+            del self._untold[kind]
+            self._told_at[kind] = now
         return [
-            ("error", f"{f'{number} requests' if number > 1 else 'a request'} to {model} failed: {code}")
+            (
+                "error",
+                f"{f'{number} requests' if number > 1 else 'a request'} to {model} failed: {code.replace('_', ' ')}",
+            )
             for (model, code), number in codes.items()
         ]
 
@@ -84,6 +95,11 @@ class Happenings:
                 ]
                 found += [("load", f"{self._spelled(model)} was loaded on {host}") for model in sorted(has - was)]
         return found
+
+
+def _failure(model: str, code: str, number: int) -> str:
+    which = f"{number} requests" if number > 1 else "a request"
+    return f"{which} to {model} failed: {code.replace('_', ' ')}"
 
 
 def _called(host: HostStatus) -> str:

@@ -23,10 +23,10 @@ _Z = 1.96
 
 @dataclass(frozen=True, slots=True)
 class Percentile:
-    """Seconds (or what was given). `high` is None where the sample is too small to bound it."""
+    """Seconds (or what was given). `low` and `high` are None where the sample is too small to bound it there."""
 
     value: float
-    low: float
+    low: float | None
     high: float | None
 
 
@@ -103,7 +103,9 @@ def percentile(ascending: Sequence[float], share: float) -> Percentile | None:
         return None
     margin = _Z * math.sqrt(n * share * (1 - share))
     low, high = math.floor(n * share - margin), math.ceil(n * share + margin)
-    return Percentile(quantile(ascending, share), ascending[max(0, low)], ascending[high] if high < n else None)
+    return Percentile(
+        quantile(ascending, share), ascending[low] if low >= 0 else None, ascending[high] if high < n else None
+    )  # fmt: skip
 
 
 def quantile(ascending: Sequence[float], share: float) -> float:

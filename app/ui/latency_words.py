@@ -53,10 +53,10 @@ def _cells(row: Latency) -> tuple[str, ...]:
 
 
 def told(found: Percentile | None, unit: Callable[[float], str]) -> str:
-    """1.24 s (0.98–1.61 s); 1.24 s (≥ 0.98 s) where the sample does not bound it above."""
+    """1.24 s (0.98–1.61 s); 1.24 s (≥ 0.98 s) where the sample does not bound it above, and alone where not at all."""
     if found is None:
         return vm.UNKNOWN
-    if found.low == found.value == found.high:
+    if found.low is None or found.low == found.value == found.high:
         return unit(found.value)
     low = unit(found.low)
     if found.high is None:

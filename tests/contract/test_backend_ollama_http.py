@@ -324,6 +324,15 @@ async def test_an_upload_streams_its_body(stub, host):
     assert asked.body == b"12345" * 3
 
 
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+async def test_a_port_where_nobody_listens_is_told_in_words_of_the_system(name):
+    """And not in those of the event loop, which name what they called."""
+    host = OllamaHttp(HostAddress("away", f"http://{name}:9"))
+    with pytest.raises(HostUnreachable, match=r"away does not answer: connection refused$"):
+        await host.version()
+    await host.close()
+
+
 def test_every_exception_class_of_the_client_library_has_its_translation():
     classes = {value for value in vars(aiohttp).values() if inspect.isclass(value) and issubclass(value, Exception)}
     known = (OSError, *(kind for kind, _ in FROM_AIOHTTP))

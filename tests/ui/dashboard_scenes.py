@@ -87,7 +87,7 @@ def past(services: FakeServices, gpus: int = 0) -> None:
         (700, "load", f"{Q4} was loaded on the built-in runtime"),
         (300, "unload", f"{Q4} left the memory of the built-in runtime"),
         (299, "load", f"{Q8} was loaded on the built-in runtime"),
-        (120, "error", f"2 requests to {QWEN} failed: host_unreachable"),
+        (120, "error", f"2 requests to {QWEN} failed: host unreachable"),
         (118, "host", "host bench does not answer"),
     ):  # fmt: skip
         services.figures.mark(Happening(now - ago, kind, text))

@@ -22,8 +22,9 @@ SHIPPED: tuple[Rule, ...] = (
     Rule(
         "errors", "Requests fail", "failure_rate_5min", 0.10, 0.02, MINUTE, 5 * MINUTE, _CRITICAL, "share",
         "{value} of the requests of the last five minutes failed on our side (limit {limit}).",
-        "Look at the failed ones under Requests: each says which host and why. What clients did wrong, and what they "
-        "stopped, is not counted.",
+        "Look at the failed ones under Requests: each says which host and why. Queue full: more is asked than the "
+        "hosts answer, so give them slots, add a host, or have clients heed Retry-After. What clients did wrong, and "
+        "what they stopped, is not counted.",
     ),
     Rule(
         "first_token", "Answers begin late", "ttft_p95_5min", 10.0, 6.0, MINUTE, 5 * MINUTE, _WARNING, "s",

@@ -32,8 +32,8 @@ def gpus(seen: Gpus, statuses: Sequence[HostStatus] = ()) -> Iterator[Check]:
         )
     for one in seen.devices:
         yield _gpu(one, seen.driver)
-        if not one.lost and one.memory_used is not None and one.memory_total:
-            yield _memory(one, one.memory_used, one.memory_total)
+        if one.memory_total and one.processes and not one.lost:
+            yield _memory(one, one.memory_total)
     if seen.devices and statuses and all(status.address.embedded for status in statuses):
         yield Check(
             "GPU in use",
@@ -57,6 +57,7 @@ def _gpu(one: Gpu, driver: str) -> Check:
             "system's log says why (Xid).",
         )
     size = "" if one.memory_total is None else f", {one.memory_total / GIB:.0f} GiB"
+    size += f" ({one.memory_used / GIB:.1f} of it taken)" if size and one.memory_used is not None else ""
     slow = ", ".join(one.throttled or ())
     return Check(
         name,
@@ -68,19 +69,18 @@ def _gpu(one: Gpu, driver: str) -> Check:
     )  # fmt: skip
 
 
-def _memory(one: Gpu, used: int, total: int) -> Check:
+def _memory(one: Gpu, total: int) -> Check:
     """What other programs hold there is lost to models. A model host's own processes are no other programs."""
     others = sum(
         process.memory or 0
         for process in one.processes or ()
         if process.name and not process.variant and not process.name.startswith(MODEL_HOSTS)
     )
-    held = holders(one)
     much = others > OTHERS * total
     return Check(
         f"GPU {one.index} memory",
         WARN if much else OK,
-        f"{used / GIB:.1f} of {total / GIB:.1f} GiB taken" + (f": {held}" if held else ""),
+        f"held by {holders(one)}",
         "free for models" if much else "",
         "Other programs hold a good part of it. What of a model does not fit runs on the processor, many times slower: "
         "end them, or let them use another GPU."

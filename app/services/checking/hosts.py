@@ -77,8 +77,8 @@ def _host(status: HostStatus, *, others: bool) -> Check:
 
 
 def speeds(variants: Sequence[VariantPace], bandwidth: float | None, *, busy: bool = False) -> Iterator[Check]:
-    """The most tokens/s that memory allows each variant that runs on this machine's processor. `busy`: answers were
-    made while it was measured."""
+    """The most tokens/s that memory allows each variant that runs on this machine's processor. `busy`: the
+    machine was while it was measured."""
     if bandwidth is None:
         yield Check(
             "memory bandwidth",
@@ -92,11 +92,11 @@ def speeds(variants: Sequence[VariantPace], bandwidth: float | None, *, busy: bo
     yield Check(
         "memory bandwidth",
         OK if not few else UNKNOWN if busy else WARN,
-        f"{bandwidth / GB:.1f} GB/s read" + (" while answers were being made" if busy else ""),
+        f"{bandwidth / GB:.1f} GB/s read" + (" while the processor was busy" if few and busy else ""),
         "20 GB/s for 4 tokens/s of a 7B model at 4 bits",
         ""
         if not few
-        else "Answers take bandwidth for themselves, so that there is more than this: look again when nobody asks."
+        else "What else runs takes bandwidth for itself, so that there is more than this: look again when nothing does."
         if busy
         else "Every token reads the whole model: fill all memory channels, or take a smaller quantization.",
     )

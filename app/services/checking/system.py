@@ -22,13 +22,15 @@ from app.services.checking.gpus import gpus
 from app.services.checking.hosts import VariantPace
 from app.services.checking.ports import Ports, ports
 
+BUSY = 0.4  # of the processor: less memory bandwidth is left than there is
 DEFAULTS = "all as they come: nobody set anything"
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the check is given to look at. `settings`: what somebody set, as (variable, value, by whom), without
-    secrets; `warnings`: what looks like a mistake in them. `ports`: None where nobody could look."""
+    secrets; `warnings`: what looks like a mistake in them. `ports`: None where nobody could look. `processor`: the
+    share of it that was busy of late."""
 
     folder: Path
     gpus: Callable[[], Gpus]
@@ -37,6 +39,7 @@ class Surroundings:
     settings: Callable[[], Sequence[tuple[str, str, str]]] = tuple
     warnings: Sequence[str] = ()
     ports: Callable[[], Awaitable[Ports]] | None = None
+    processor: Callable[[], float | None] = lambda: None
 
 
 class SystemCheck:
@@ -47,11 +50,12 @@ class SystemCheck:
     async def run(self) -> tuple[Check, ...]:
         """Raises nothing that a part of it could: what cannot be looked at is unknown, with the reason."""
         async with self._one_at_a_time:  # two at once would measure each other
+            busy = (self._around.processor() or 0.0) > BUSY  # before the check itself keeps it busy
             variants, seen = await self._around.variants(), await self._ports()
-            found = await asyncio.to_thread(lambda: tuple(self._looked(variants, seen)))
+            found = await asyncio.to_thread(lambda: tuple(self._looked(variants, seen, busy)))
         return tuple(_private(check) for check in found)
 
-    def _looked(self, variants: Sequence[VariantPace], seen: Ports | None) -> Iterator[Check]:
+    def _looked(self, variants: Sequence[VariantPace], seen: Ports | None, busy: bool) -> Iterator[Check]:
         statuses = self._around.statuses()
         parts: tuple[tuple[str, Callable[[], Sequence[Check]]], ...] = (
             ("processor", lambda: [machine.processor(), machine.cores(limits().cores)]),
@@ -61,7 +65,7 @@ class SystemCheck:
             ("disk", lambda: list(machine.disk(self._around.folder))),
             ("model hosts", lambda: list(host_checks.hosts(statuses))),
             ("ports", lambda: list(ports(seen, statuses)) if seen else []),
-            ("memory bandwidth", lambda: self._speeds(variants)),
+            ("memory bandwidth", lambda: list(host_checks.speeds(variants, self._measured(), busy=busy))),
             ("system", lambda: [machine.system(), machine.files(), machine.clock(), machine.sqlite()]),
             ("settings", lambda: [self._settings()]),
         )
@@ -76,14 +80,6 @@ class SystemCheck:
             return await self._around.ports() if self._around.ports else None
         except (OSError, LoupeError):
             return None
-
-    def _speeds(self, variants: Sequence[VariantPace]) -> list[Check]:
-        """Asked about before and after: what is made on other machines takes nothing of this one's."""
-        before, bandwidth = self._busy(), self._measured()
-        return list(host_checks.speeds(variants, bandwidth, busy=before or self._busy()))
-
-    def _busy(self) -> bool:
-        return any(status.busy_slots for status in self._around.statuses() if status.address.here)
 
     def _measured(self) -> float | None:
         try:

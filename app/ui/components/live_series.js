@@ -54,8 +54,10 @@ function spreadOf(told, words) { // of several GPUs, as [name, value]: the mean,
   const main = words(there.reduce((sum, [, value]) => sum + value, 0) / there.length)
   if (told.length === 1) return [main, ""]
   const [low, high] = [there[0], there.at(-1)].map(([name, value]) => `${words(value)} (${called(name)})`)
+  const alike = there.length > 1 && words(there[0][1]) === words(there.at(-1)[1])
   const silent = told.length - there.length
-  return [main, `${there.length > 1 ? `${low} to ${high}` : low}${silent ? `, ${silent} silent` : ""}`]
+  const ends = alike ? `all ${there.length} alike` : there.length > 1 ? `${low} to ${high}` : low
+  return [main, `${ends}${silent ? `, ${silent} silent` : ""}`]
 }
 
 const called = (gpu) => `GPU\u00a0${gpu.slice(3)}`

@@ -191,9 +191,12 @@ def test_what_other_programs_hold_of_a_gpu_is_told_with_their_names() -> None:
     model = GpuProcess(7, 12 * GIB, "ollama", "qwen3:8b")
     crowded = memory(GpuProcess(9, 8 * GIB, "python3"), model)
     assert crowded.status is Verdict.WARN and "end them" in crowded.advice
-    assert crowded.found == "20.0 of 24.0 GiB taken: qwen3:8b 12.0 GiB, python3 8.0 GiB"
+    assert crowded.found == "held by qwen3:8b 12.0 GiB, python3 8.0 GiB"
     assert memory(model, GpuProcess(8, 8 * GIB, "ollama")).status is Verdict.OK
-    assert memory(model, GpuProcess(8, None)).found == "20.0 of 24.0 GiB taken: qwen3:8b 12.0 GiB, process 8"
+    assert memory(model, GpuProcess(8, None)).found == "held by qwen3:8b 12.0 GiB, process 8"
+    assert only(gpus(Gpus((Gpu(0, "A", memory_used=3 * GIB, memory_total=24 * GIB),), "570"))).found == (
+        "A, 24 GiB (3.0 of it taken), driver 570"
+    )
 
 
 def test_hosts_are_told_with_their_distance_and_their_known_holes() -> None:

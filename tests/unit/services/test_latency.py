@@ -37,9 +37,18 @@ def test_the_range_of_a_percentile_holds_the_true_one_about_95_times_in_100(shar
     held = 0
     for _ in range(400):
         found = percentile(sorted(rng.random() for _ in range(200)), share)
-        assert found is not None and found.low <= found.value
+        assert found is not None and found.low is not None and found.low <= found.value
         held += found.low <= share <= (found.high if found.high is not None else 1.0)
     assert 0.92 <= held / 400 <= 0.995
+
+
+def test_a_handful_of_requests_bounds_nothing() -> None:
+    """The lowest of three lies above the true median in one of eight samples: no range can be told from so few."""
+    for few in (1, 2, 3):
+        found = percentile([1.0, 2.0, 3.0][:few], 0.5)
+        assert found is not None and (found.low, found.high) == (None, None)
+    found = percentile([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 0.5)
+    assert found is not None and found.low == 1.0 and found.high is None
 
 
 def test_a_percentile_beyond_which_no_request_can_lie_is_not_told() -> None:

@@ -134,10 +134,32 @@ def test_what_happened_is_told_once_and_in_words(watched: Watched) -> None:
     )  # fmt: skip
     assert seen() == [
         ("host", "host bench does not answer"), ("unload", "m:q4 left the memory of the built-in runtime"),
-        ("load", "n:q8 was loaded on the built-in runtime"), ("error", "2 requests to m:q4 failed: host_unreachable"),
+        ("load", "n:q8 was loaded on the built-in runtime"), ("error", "2 requests to m:q4 failed: host unreachable"),
     ]  # fmt: skip
     watched.happenings.add(5.0, "alert", "disk is full")
     assert seen() == [("alert", "disk is full")]
+
+
+def test_a_failure_that_goes_on_is_told_at_once_and_then_twice_a_minute(watched: Watched) -> None:
+    """A client that asks again and again while the queue is full leaves the other marks to be seen."""
+
+    def seen(at: float) -> list[str]:
+        return [one.text for one in watched.happenings.since_last(at)]
+
+    assert seen(0.0) == []
+    watched.ended(status="queue_full")
+    assert seen(1.0) == ["a request to m:q4 failed: queue full"]
+    told = []
+    for at in range(2, 31):
+        watched.ended(status="queue_full")
+        told += seen(float(at))
+    watched.ended(status="stalled")
+    assert told == [] and seen(30.5) == ["a request to m:q4 failed: stalled"]
+    assert seen(31.0) == ["29 requests to m:q4 failed: queue full"] and seen(90.0) == []
+    watched.ended(status="queue_full")
+    assert seen(91.0) == ["a request to m:q4 failed: queue full"]
+    watched.ended(status="queue_full")
+    assert seen(40.0) == ["a request to m:q4 failed: queue full"]  # the clock was set back
 
 
 async def test_who_watches_is_told_everything_first_and_then_what_changed(watched: Watched) -> None:
