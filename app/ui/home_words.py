@@ -14,6 +14,7 @@ from app.services.queueing.views import QueueSnapshot
 from app.ui import view_models as vm
 
 NAMED = 2  # models that are named; more are counted
+UNNAMED = "ollama"  # what the one host is called to which nobody gave a name
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,10 @@ def _where(answering: Sequence[HostStatus]) -> str:
     if len(answering) > 1:
         return f"{len(answering)} hosts answer"
     [host] = answering
-    return "The built-in runtime answers" if host.address.embedded else f"Ollama on {host.address.name} answers"
+    if host.address.embedded:
+        return "The built-in runtime answers"
+    named = host.address.name != UNNAMED
+    return f"Ollama on {host.address.name} answers" if named else "Ollama answers"
 
 
 def _short(name: str, catalog: CatalogView) -> str:
@@ -129,8 +133,8 @@ def _ask(talks: Sequence[tuple[CatalogFamily, CatalogVariant]]) -> Way:
     if not talks:
         return Way("chat", "Chat", "As soon as a model is here.")
     family, variant = next((pair for pair in talks if pair[1].loaded is not None), talks[0])
-    loaded = "in memory, answers at once" if variant.loaded else "is loaded with the first question"
-    return Way("chat", "Ask a question", f"{family.title} {variant.label}, {loaded}.", model=variant.name)
+    loaded = ", in memory, answers at once" if variant.loaded else " is loaded with the first question"
+    return Way("chat", "Ask a question", f"{family.title} {variant.label}{loaded}.", model=variant.name)
 
 
 def _compare(several: CatalogFamily | None) -> Way:

@@ -72,7 +72,7 @@ def test_the_figures_begin_with_the_newest_sample(services: FakeServices, open_s
 @pytest.mark.parametrize(
     ("state", "told"),
     [(HostState.OFFLINE, "No model host answers."), (HostState.WARMING, "The model host is starting."),
-     (HostState.HEALTHY, "Ollama on ollama answers, no model in memory.")],
+     (HostState.HEALTHY, "Ollama answers, no model in memory.")],
 )  # fmt: skip
 def test_what_runs_is_said_in_every_state_of_a_host(state: HostState, told: str) -> None:
     line = words.truth(CatalogView(), (HostStatus(OLLAMA, state),), QueueSnapshot(), ())

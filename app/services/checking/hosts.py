@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from app.core.checks import Check, Verdict
-from app.core.hosts import ANSWERING, HostStatus
+from app.core.hosts import ANSWERING, HostState, HostStatus
 from app.services.checking.bandwidth import MARGIN, decode_limit
+from app.services.host_versions import OWN_SERVER
 
 FAR = 0.05  # seconds of a round trip from which on it is felt in every answer
 GB = 1e9
@@ -54,17 +55,27 @@ def _host(status: HostStatus, *, others: bool) -> Check:
     name, where = f"host {status.address.name}", urlsplit(status.address.url)
     port = where.port or (443 if where.scheme == "https" else 80)
     place = "built in" if status.address.embedded else f"{where.hostname}:{port}"
+    if status.state in (HostState.UNKNOWN, HostState.WARMING):
+        return Check(
+            name, UNKNOWN, f"{place}: {status.state}", "a host that answers", "Its models come: look again in a moment."
+        )  # fmt: skip
     if status.state not in ANSWERING:
         cost = "What it alone has cannot be asked meanwhile" if others else "Nobody gets an answer meanwhile"
+        mend = (
+            "what answers there is no Ollama, or refuses the key. Look at its address and key in LOUPE_HOSTS or "
+            "OLLAMA_HOST."
+            if status.state is HostState.MISCONFIGURED
+            else "start it, or take it out of LOUPE_HOSTS or OLLAMA_HOST."
+        )
         return Check(
             name,
             WARN if others else FAIL,
             f"{place}: {status.error or status.state}",
             "a host that answers",
-            f"{cost}: start it, or take it out of LOUPE_HOSTS or OLLAMA_HOST.",
+            f"{cost}: {mend}",
         )
     trip = "" if status.round_trip is None else f", {1000 * status.round_trip:.1f} ms away"
-    found = f"{place}: {status.server or 'Ollama ' + status.version}{trip}"
+    found = f"{place}: {_program(status)}{trip}"
     if not status.address.here and status.round_trip is not None and status.round_trip > FAR:
         return Check(
             name,
@@ -74,6 +85,13 @@ def _host(status: HostStatus, *, others: bool) -> Check:
             "The first token of every answer is later by that much: a cable instead of wireless often mends it.",
         )
     return Check(name, OK, found, "a host that answers")
+
+
+def _program(status: HostStatus) -> str:
+    """What answers there. Ollama names no server; what does is a proxy before it, or our own runtime."""
+    if status.server.startswith(OWN_SERVER):
+        return status.server
+    return f"Ollama {status.version}" + (f", by way of {status.server}" if status.server else "")
 
 
 def speeds(variants: Sequence[VariantPace], bandwidth: float | None, *, busy: bool = False) -> Iterator[Check]:

@@ -208,9 +208,18 @@ def test_hosts_are_told_with_their_distance_and_their_known_holes() -> None:
         "host one", Verdict.OK, "10.0.0.7:11434: Ollama 0.33.0, 2.0 ms away", "a host that answers"
     )
     assert only(hosts.hosts([far])).status is Verdict.WARN
+    proxied = HostStatus(ADDRESS, HostState.HEALTHY, "0.33.0", "nginx")
+    assert only(hosts.hosts([proxied])).found == "10.0.0.7:11434: Ollama 0.33.0, by way of nginx"
+    here = HostAddress("own", "http://127.0.0.1:1", embedded=True)
+    own = HostStatus(here, HostState.HEALTHY, "0.33.0", "loupe-runtime/1")
+    assert only(hosts.hosts([own])).found == "built in: loupe-runtime/1"
     assert only(hosts.hosts([down])).status is Verdict.FAIL and "does not answer" in only(hosts.hosts([down])).found
     spare = list(hosts.hosts([near, down]))[1]
     assert spare.status is Verdict.WARN and "What it alone has" in spare.advice
+    stranger = only(hosts.hosts([HostStatus(ADDRESS, HostState.MISCONFIGURED, error="not JSON")]))
+    assert stranger.status is Verdict.FAIL and "no Ollama" in stranger.advice and "start it" not in stranger.advice
+    starting = only(hosts.hosts([HostStatus(here, HostState.WARMING)]))
+    assert starting.status is Verdict.UNKNOWN and "in a moment" in starting.advice
     behind = HostStatus(HostAddress("far", "https://llm.example.org"), HostState.OFFLINE)
     assert only(hosts.hosts([behind])).found == "llm.example.org:443: offline"
     assert [check.status for check in hosts.hosts([holes])] == [Verdict.OK, Verdict.WARN]
