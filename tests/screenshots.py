@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -228,6 +228,9 @@ def settle(page: Page) -> None:
     if page.url.endswith("/home"):
         page.locator(".lp-now dd").first.wait_for()
         page.get_by_text("Ask a question").or_(page.get_by_text("Chat", exact=True)).first.wait_for()
+    with suppress(AssertionError):  # a page that follows an answer never stops running
+        expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=5_000)
+    expect(page.locator(".lp-chart-fault:visible")).to_have_count(0, timeout=60_000)  # the bundle is made first
     page.wait_for_timeout(400)
 
 

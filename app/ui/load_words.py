@@ -72,7 +72,7 @@ def tiles(run: LoadRun) -> tuple[Tile, ...]:
         first,
         Tile("TTFT", _at(figures, "p50"), f"p95 {_at(figures, 'p95')}, n {telling.counted(figures.ttft)}"),
         Tile("Answered", telling.rate(figures.throughput), f"{telling.rate(figures.offered)} asked"),
-        Tile("Tokens", telling.rate(figures.tokens), f"at most {vm.count(figures.peak, 'request')} at once"),
+        Tile("Tokens", vm.rate(figures.tokens), f"at most {vm.count(figures.peak, 'request')} at once"),
     )
 
 

@@ -45,8 +45,14 @@ def ttft(seconds: float | None) -> str:
 
 
 def about(seconds: float) -> str:
-    """An estimate, no more exact than it is: about 12 s, about 2 min."""
-    return f"about {max(1, round(seconds))} s" if seconds < 59.5 else f"about {round(seconds / 60)} min"
+    """An estimate, no more exact than it is: about 12 s, about 2 min, about 2.5 h, about 3 days."""
+    if seconds < 59.5:
+        return f"about {max(1, round(seconds))} s"
+    if seconds < 5970:
+        return f"about {round(seconds / 60)} min"
+    if seconds < 47.5 * 3600:
+        return f"about {round(seconds / 3600, 1 if seconds < 9.95 * 3600 else None):g} h"
+    return f"about {round(seconds / 86_400)} days"
 
 
 def size(count: int | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from app.services.batches.values import Batch, BatchState, Form, Outcome, Prompt
 from app.services.jobs import JobState, JobView
@@ -11,6 +12,7 @@ from tests.ui.fake_services import FakeServices
 
 ADDRESS = "/service?view=Batch+jobs"
 Q4 = "smollm2:135m-instruct-q4_K_M"
+CANCELLED, LONG, WAITING = (f"20261127-0{hour}0000-dddddd" for hour in (4, 5, 6))
 RUNNING, FAILED, DONE = "20261127-030000-aaaaaa", "20261126-120000-bbbbbb", "20261125-090000-cccccc"
 
 
@@ -38,6 +40,29 @@ def batches(services: FakeServices) -> str:
     return f"{ADDRESS}&batch={RUNNING}"
 
 
+def batches_still(services: FakeServices) -> str:
+    """One is paused, one was cancelled, one waits for a host, one is as long as a day."""
+    batches(services)
+    now, table = time.time(), services.batches.table
+    table[CANCELLED] = replace(
+        table[RUNNING], id=CANCELLED, name="cancelled.jsonl", state=BatchState.CANCELLED, ended_at=now - 4_000
+    )
+    table[LONG] = replace(table[RUNNING], id=LONG, name="a-day.jsonl", total=20_000)
+    services.batches.jobs[LONG] = replace(services.batches.jobs[RUNNING], key=f"batch {LONG}", eta=27_000.0)
+    table[WAITING] = replace(
+        table[RUNNING], id=WAITING, name="waits.txt", answered=0, failed=0, prompt_tokens=0, output_tokens=0
+    )
+    services.batches.jobs[WAITING] = replace(
+        services.batches.jobs[RUNNING],
+        key=f"batch {WAITING}",
+        state=JobState.WAITING,
+        detail="no host that has it answers",
+        eta=None,
+    )
+    table[RUNNING] = replace(table[RUNNING], state=BatchState.PAUSED)
+    return f"{ADDRESS}&batch={RUNNING}"
+
+
 def batches_none(services: FakeServices) -> str:
     return ADDRESS
 
@@ -57,4 +82,6 @@ def _ended(seq: int, question: str, answer: str, error: str) -> tuple[Prompt, Ou
     return Prompt(seq, str(seq), "/api/chat", body), Outcome(record, status, error, "built-in", 1.24)  # type: ignore[arg-type]
 
 
-BATCH_SCENES: dict[str, Callable[[FakeServices], str]] = {"batches": batches, "batches_none": batches_none}
+BATCH_SCENES: dict[str, Callable[[FakeServices], str]] = {
+    "batches": batches, "batches_still": batches_still, "batches_none": batches_none,
+}  # fmt: skip

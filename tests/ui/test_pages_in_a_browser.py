@@ -19,7 +19,7 @@ from tests.screenshots import served
 from tests.served import wait_for
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Locator, Page, WebSocketRoute
 
 Serve = Callable[[str], str]
 
@@ -164,6 +164,31 @@ def test_a_queue_that_is_paused_and_drained_says_so_and_offers_only_what_is_left
     buttons.last.click()
     expect(station.locator("[data-lp=queue-facts]")).to_contain_text("room for", timeout=SECONDS)
     assert buttons.all_inner_texts() == ["Pause", "Drain"]
+
+
+def test_a_page_whose_server_is_away_says_so_in_our_words_and_goes_on_when_it_is_back(page: Page, serve: Serve) -> None:
+    lines = []
+
+    def through(line: WebSocketRoute) -> None:
+        line.connect_to_server()
+        lines.append(line)
+
+    page.route_web_socket("**/_stcore/stream", through)
+    page.goto(serve("batches_none"))
+    page.get_by_text("No batch yet").wait_for(timeout=2 * SECONDS)
+    bar = "getComputedStyle(document.querySelector('.stApp'), '::after')"
+    assert page.evaluate(f"{bar}.content") == "none"
+    page.context.set_offline(True)
+    lines[-1].close()
+    wait_for("the bar", lambda: page.evaluate(f"{bar}.visibility == 'visible' && {bar}.content != 'none'"), 60)
+    assert "Loupe does not answer" in page.evaluate(f"{bar}.content")
+    # Streamlit's own dialog, which names Streamlit, comes after some more seconds, and is not to be seen.
+    page.evaluate("document.body.append(Object.assign(document.createElement('p'), {textContent: 'x', id: 'theirs'}))")
+    page.evaluate("document.getElementById('theirs').dataset.testid = 'stDialog'")
+    expect(page.locator("#theirs")).to_be_hidden()
+    page.context.set_offline(False)
+    wait_for("the line again", lambda: page.evaluate(f"{bar}.content == 'none'"), 60)
+    expect(page.locator("#theirs")).to_be_visible()
 
 
 def test_a_row_of_the_service_screen_opens_the_page_of_its_request(page: Page, serve: Serve) -> None:

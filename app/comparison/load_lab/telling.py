@@ -43,7 +43,7 @@ def interval(told: Percentile | None) -> str:
     if told is None or told.value is None or (told.low is None and told.high is None):
         return ""
     value, low, high = seconds(told.value), seconds(told.low), seconds(told.high)
-    if low == value == high:
+    if low == value and high in (value, UNKNOWN):
         return ""  # it says nothing that the value does not
     return f"from {low}" if told.high is None else f"{low} to {high}"
 

@@ -76,7 +76,9 @@ def _list(busy: bool) -> None:
 
 def _row(batch: Batch) -> None:
     job = access.services().batches.job(batch.id)
-    tone = " lp-failed" if batch.state is BatchState.FAILED else " lp-running" if batch.active else ""
+    tone = (
+        " lp-failed" if batch.state is BatchState.FAILED else " lp-running" if batch.state is BatchState.RUNNING else ""
+    )
     with st.container(key=f"batch-{batch.id}", gap="xsmall"):
         st.html(
             f'<div class="lp-batch{tone}"><b>{escape(batch.name)}</b>'

@@ -28,6 +28,18 @@ def test_durations(seconds: float | None, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.2, "about 1 s"), (59.4, "about 59 s"), (59.5, "about 1 min"), (5969, "about 99 min"), (5970, "about 1.7 h"),
+        (7200, "about 2 h"), (35_800, "about 9.9 h"), (35_900, "about 10 h"), (170_000, "about 47 h"),
+        (172_800, "about 2 days"),
+    ],
+)  # fmt: skip
+def test_estimates_are_no_more_exact_than_they_are(seconds: float, text: str) -> None:
+    assert vm.about(seconds) == text
+
+
+@pytest.mark.parametrize(
     ("count", "text"),
     [(0, "0.00 MiB"), (94_371_840, "90.0 MiB"), (109_051_904, "104 MiB"), (1_073_741_824, "1.00 GiB"),
      (4_692_251_770, "4.37 GiB"), (None, "–")],
