@@ -130,8 +130,9 @@ def read_address(name: str, url: str, slots: int, key: str | None) -> HostAddres
         raise ValueError(f"{name} has no address")
     if key is not None and not re.fullmatch(r"[!-~]{1,4096}", key):
         raise ValueError("the key has characters that a header cannot carry, or too many")
+    slots = _slots(name, str(slots))
     try:
-        return HostAddress(name, parse_ollama_host(url), _slots(name, str(slots)), key or None)
+        return HostAddress(name, parse_ollama_host(url), slots, key or None)
     except ValueError as problem:
         raise ValueError(f"the address of {name} is wrong: {problem}") from None
 

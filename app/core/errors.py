@@ -264,7 +264,7 @@ class HostUnreachable(HostError):
 
     def __init__(self, host: str, why: str = "", *, sent: bool = False) -> None:
         super().__init__(host, f"the model host {host} does not answer" + (f": {why}" if why else ""))
-        self.sent = sent  # it may have got the request, and be at it
+        self.why, self.sent = why, sent  # sent: it may have got the request, and be at it
 
 
 class HostWarming(HostUnreachable):

@@ -250,7 +250,7 @@ class WatchedHost:
             self._put_off(error)
         self.breaker.failed(error, number)
         if isinstance(error, HostUnreachable) and self.up:
-            self._set(HostState.OFFLINE, str(error))
+            self._set(HostState.OFFLINE, _told(error))
         self.suspect = self.suspect or (counts_against(error) and self.up)
         self.look_again()
 
@@ -320,6 +320,9 @@ def _fallen(error: HostError) -> HostState:
 
 
 def _told(error: HostError) -> str:
+    """What is wrong, for where the host's name and its state stand beside it."""
+    if isinstance(error, HostUnreachable) and error.why:
+        return error.why
     if isinstance(error, HostRefused) and error.status in KEY_REFUSED:
         return (
             f"the model host {error.host} refuses the key that Loupe shows it, or wants one ({error.status}: {error})"

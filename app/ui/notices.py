@@ -82,6 +82,7 @@ NOTICES: dict[type[e.LoupeError], Writer] = {
     e.BadRequest: _told("That cannot be done", tone="warn"),
     e.Unauthorized: _plain("You are signed out", "Reload the page and sign in with the token."),
     e.NotAllowed: _told("Not allowed here"),
+    e.ModelNotLocal: _told("This model is not local"),
     e.ModelNotFound: _model_missing,
     e.ConversationNotFound: _plain("This chat does not exist", "It was deleted, or the link is wrong.", tone="plain"),
     e.PayloadTooLarge: _told("That is too long to send"),

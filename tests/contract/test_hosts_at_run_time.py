@@ -64,7 +64,7 @@ async def test_a_host_that_does_not_answer_yet_joins_when_it_does(tmp_path: Path
     async with served(StubOllama()) as one, running(tmp_path, one) as (client, product):
         told = await add(client, "late", f"127.0.0.1:{port}")
         assert told.status_code == 201
-        assert (told.json()["state"], "does not answer" in told.json()["error"]) == ("offline", True)
+        assert (told.json()["state"], told.json()["error"]) == ("offline", "connection refused")
         async with served(StubOllama(models={OTHER: "e" * 64}), port=port):
             pool = product.services.pool
             await until(lambda: pool.lists(OTHER), 12, "the late host to join")

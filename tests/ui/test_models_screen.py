@@ -52,7 +52,7 @@ def test_a_name_with_two_contents_and_a_model_computed_elsewhere_say_so(
     scenes.models_conflict(services)
     page = calm(open_screen("models"))
     words = text_of(page)
-    assert "conflict, loaded" in words and words.count("conflict") == 2 and "not local" in words
+    assert "conflict on built-in, loaded" in words and words.count("conflict") == 2 and "not local" in words
     assert page.button(key="load-gpt-oss:120b-cloud").disabled
     q8 = Q4.replace("q4_K_M", "q8_0")
     calm(page.button(key=f"delete-{q8} other").click().run())

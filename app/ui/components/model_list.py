@@ -113,7 +113,7 @@ def _facts(variant: CatalogVariant, *, pending: str, host: bool) -> str:
     return (
         f'<div class="lp-row{" lp-hosts" if host else ""}"><i style="background:{colour}"></i>'
         f'<b title="{escape(words.formats(variant.types))}">{escape(variant.label)}</b>{also}'
-        f'<span class="lp-num">{vm.size(variant.size or None)}</span>'
+        f'<span class="lp-num">{vm.size(None if variant.remote else variant.size or None)}</span>'
         f'<span class="lp-num">{explained(vm.bits(variant.bpw), "bpw")}</span>{_state(variant, pending)}{where}</div>'
     )
 
@@ -132,7 +132,7 @@ def _state(variant: CatalogVariant, pending: str) -> str:
     if variant.remote:
         return f'<span class="lp-state lp-busy" title="{words.NOT_LOCAL}">not local</span>'
     if variant.conflict:
-        told = "conflict, loaded" if variant.loaded else "conflict"
+        told = f"conflict on {escape(', '.join(variant.hosts))}" + (", loaded" if variant.loaded else "")
         return f'<span class="lp-state lp-busy" title="{words.CONFLICT}">{told}</span>'
     if variant.loaded is not None:
         told, title = vm.in_memory(variant.loaded, datetime.now().astimezone())

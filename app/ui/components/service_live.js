@@ -305,7 +305,7 @@ class Live {
     const facts = paused && draining ? "Paused and draining: nothing begins, nothing new is taken."
       : paused ? "Paused: what runs ends, nothing new begins."
       : draining ? "Draining: who waits is served, nothing new is taken."
-      : `${queue.running.length} ${queue.running.length === 1 ? "runs" : "run"}, room for ${number(Math.max(0, queue.limit - count))} more`
+      : `${queue.running.length || "nothing"} ${queue.running.length < 2 ? "runs" : "run"}, room for ${number(Math.max(0, queue.limit - count))} more`
     say(this.at("queue-facts"), facts, facts)
     tone(this.at("queue-facts"), paused || draining ? "warn" : "")
     show(this.at("pause"), !paused)

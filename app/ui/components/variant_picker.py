@@ -45,12 +45,12 @@ def _context(family: CatalogFamily) -> str:
 
 
 def _row(view: ChatView, variant: CatalogVariant) -> None:
-    state = state_words(variant)
+    state, size = state_words(variant), vm.size(None if variant.remote else variant.size or None)
     colour = theme.bpw_colour(variant.bpw, reference=variant.reference)
     chosen = view.chosen is not None and view.chosen[1].name == variant.name and view.alias is None
     here = ":material/check:" if chosen else None
     label = (
-        f':color[■]{{foreground="{colour}"}} **{vm.plain(variant.label)}** :gray[{vm.size(variant.size or None)}] '
+        f':color[■]{{foreground="{colour}"}} **{vm.plain(variant.label)}** :gray[{size}] '
         f":gray[{vm.bits(variant.bpw)}] {state}"
     )
     st.button(
