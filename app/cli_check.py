@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -38,7 +39,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _looked() -> dict[str, Any]:
     from app.cli_client import some_instance
-    from app.core.errors import LoupeError
+    from app.core.errors import LoupeError, SettingsError
 
     try:
         with some_instance() as instance:
@@ -47,8 +48,17 @@ def _looked() -> dict[str, Any]:
                 for check in told["checks"]:
                     check["found"] = check["found"].replace("(command line)", "(for this command alone)")
             return told
+    except SettingsError as error:
+        return {"loupe": __version__, "checks": [_bad_settings(error.problems)]}
     except LoupeError as error:
         return {"loupe": __version__, "checks": [*_without_an_instance(error.message)]}
+
+
+def _bad_settings(problems: Sequence[str]) -> dict[str, Any]:
+    from app.core.checks import Check, Verdict
+
+    advice = "Loupe does not start: mend them where they were set, and look again for the rest of the check."
+    return asdict(Check("settings", Verdict.FAIL, " ".join(problems), "settings that are allowed", advice))
 
 
 def _without_an_instance(why: str) -> list[dict[str, Any]]:

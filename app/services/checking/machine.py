@@ -136,7 +136,7 @@ def disk(folder: Path, measure: bool = True) -> Iterator[Check]:
             FAIL,
             f"{folder} cannot be looked at: {error.strerror}",
             "a folder that can be written",
-            "Set LOUPE_DATA to a folder of your own.",
+            "Nothing can be kept: set LOUPE_DATA to a folder of your own.",
         )
         return
     found = f"{free / GIB:.1f} GiB free in {folder}"
