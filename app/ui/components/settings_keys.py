@@ -120,7 +120,7 @@ def _form() -> None:
         )
         with st.container(horizontal=True, gap="small"):
             limits = {
-                "per_minute": st.number_input("A minute", 0, None, 0, key="key-per-minute", help="0: no limit"),
+                "per_minute": st.number_input("Requests/min", 0, None, 0, key="key-per-minute", help="0: no limit"),
                 "at_once": st.number_input("At once", 0, None, 0, key="key-at-once", help="0: no limit"),
                 "tokens_a_day": st.number_input(
                     "Tokens a day", 0, None, 0, 10_000, key="key-tokens", help="0: no limit"
