@@ -77,6 +77,8 @@ def _no_host(error: e.LoupeError) -> Notice:
     return Notice("No model host answers", f"{told} Nothing was lost; ask again when it is back.", True)
 
 
+_ENDED = "llama-server process has terminated: "  # what Ollama's clients know it by, and people need not
+
 NOTICES: dict[type[e.LoupeError], Writer] = {
     e.LoupeError: _told("That did not work"),
     e.BadRequest: _told("That cannot be done", tone="warn"),
@@ -103,7 +105,7 @@ NOTICES: dict[type[e.LoupeError], Writer] = {
     e.GenerationFailed: _told("The model stopped with an error", retry=True),
     e.ModelLoadFailed: lambda error: Notice(
         f"{getattr(error, 'model', 'The model')} could not be loaded",
-        sentence(getattr(error, "reason", "") or error.message)
+        sentence(getattr(error, "reason", "") or error.message.removeprefix(_ENDED))
         + " A smaller variant or a shorter context needs less memory.",
         True,
     ),
