@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from app.backends.embedded import EmbeddedRuntime, EmbeddedSettings
-from app.backends.lab_runtime import LabRuntimes
+from app.backends.lab_runtime import LabRuntimes, remove_left
 from app.backends.ollama_http import HostTimeouts
 from app.comparison.batching.lab import BatchingLab, LabNeeds
 from app.comparison.batching.study_store import StudyStore
@@ -41,6 +41,5 @@ class OwnRuntime:
 
     def lab(self, needs: Needs) -> BatchingLab:
         own = partial(LabRuntimes, self._settings, self._data)
-        return BatchingLab(
-            LabNeeds(needs, own, lambda: self.tuning.in_force), StudyStore(self._data / "compare" / "batching")
-        )
+        needed = LabNeeds(needs, own, lambda: self.tuning.in_force, partial(remove_left, self._data))
+        return BatchingLab(needed, StudyStore(self._data / "compare" / "batching"))

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from app.cli_models import STOPPED, ProgressLine, print_table
+from app.cli_models import STOPPED, ProgressLine, print_table, sentence_of
 from app.core.errors import BadRequest, LoupeError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def batch(options: argparse.Namespace) -> int:
         with some_instance() as instance:
             return _VERBS[verb](instance, options) if verb else _answered(instance, body, options)
     except (Refused, LoupeError, OSError) as error:
-        sentence = error.message if isinstance(error, LoupeError) else str(error)
+        sentence = sentence_of(error)
         if options.json:
             print(json.dumps({"error": sentence}))
         print(sentence, file=sys.stderr)
@@ -62,8 +62,9 @@ def batch(options: argparse.Namespace) -> int:
 def _asked(options: argparse.Namespace) -> Row:
     """Raises `BadRequest`, OSError."""
     file = Path(options.what)
-    if not options.out:
-        raise BadRequest("say where the answers go: --out answers.jsonl", "out")
+    if not file.exists():
+        raise BadRequest(f"there is no file {options.what}; name one with prompts, or say {', '.join(VERBS)}", "file")
+    _check_out(options)
     if Path(options.out).resolve() == file.resolve():
         raise BadRequest("--out is the file of prompts itself; name another one", "out")
     try:
@@ -80,6 +81,17 @@ def _asked(options: argparse.Namespace) -> Row:
                 f'--options is no JSON ({error}); it wants like {{"temperature": 0}}', "options"
             ) from error
     return {name: value for name, value in body.items() if value != ""}
+
+
+def _check_out(options: argparse.Namespace) -> None:
+    """Before the first prompt is asked: whether its answer has a place to go to. Raises `BadRequest`."""
+    if not options.out:
+        raise BadRequest("say where the answers go: --out answers.jsonl", "out")
+    out = Path(options.out)
+    if not out.parent.is_dir():
+        raise BadRequest(f"--out: there is no folder {out.parent}; make it first", "out")
+    if out.is_dir():
+        raise BadRequest(f"--out: {out} is a folder; name a file in it", "out")
 
 
 def _answered(instance: Instance, body: Row, options: argparse.Namespace) -> int:
@@ -106,10 +118,10 @@ def _followed(instance: Instance, told: Row, options: argparse.Namespace) -> int
                 if told["state"] not in ("running", "paused"):
                     break
                 time.sleep(LOOK_SECONDS)
-    except NotRunning:
+    except (NotRunning, OSError) as error:  # gone, or the file cannot be written
         line.end()
-        print(f"The batch goes on when Loupe is started again: python -m app batch results {told['id']} --out {out}",
-              file=sys.stderr)  # fmt: skip
+        when = "when Loupe is started again" if isinstance(error, NotRunning) else "all the same"
+        print(f"The batch goes on {when}: python -m app batch results {told['id']} --out {out}", file=sys.stderr)
         raise
     except KeyboardInterrupt:
         line.end()
@@ -183,8 +195,7 @@ def _list(instance: Instance, options: argparse.Namespace) -> int:
 def _results(instance: Instance, options: argparse.Namespace) -> int:
     """What is answered so far; with a batch that runs, to its end."""
     told = instance.ask("GET", f"/loupe/batches/{_id(options)}")
-    if not options.out:
-        raise BadRequest("say where the answers go: --out answers.jsonl", "out")
+    _check_out(options)
     if told["state"] == "running":
         return _followed(instance, told, options)
     _write(instance, told["id"], Path(options.out), _format(options))

@@ -1,7 +1,8 @@
 """`python -m app batching MODEL`: how many answers at once, or which runtime options, through the running instance (or
 one started for the command).
 
-Exit status: 0 done, 1 it failed or was refused, 130 stopped with Ctrl-C: what was measured by then is kept.
+Exit status: 0 done, 1 it failed or was refused, 130 stopped with Ctrl-C: what was measured by then is kept. With
+`--json` standard output is one JSON object, errors included.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ def _run(options: argparse.Namespace) -> int:
         with some_instance() as instance:
             return _measured(instance, instance.ask("POST", "/loupe/batching", body), options)
     except LoupeError as error:
+        if options.json:
+            print(json.dumps({"error": error.message}))
         print(error.message, file=sys.stderr)
         return FAILED
 
@@ -64,7 +67,7 @@ def _asked(options: argparse.Namespace) -> dict[str, Any]:
 
 def _shape(text: str) -> dict[str, int]:
     prompt, found, output = text.partition(":")
-    if not (found and prompt.isdigit() and output.isdigit()):
+    if not (found and _is_count(prompt) and _is_count(output)):
         raise BadRequest(f"{text[:40]!r} is no shape of a request; say tokens of prompt and answer, like 64:48")
     return {"prompt": int(prompt), "output": int(output)}
 
@@ -76,21 +79,27 @@ def _setup(text: str) -> dict[str, Any]:
         name, found, value = part.strip().partition("=")
         if not found:
             raise BadRequest(f"{part[:40]!r} sets nothing; say it like kv_type=q8_0 or threads=4")
-        made[name] = int(value) if value.isdigit() else _HELD.get(value, value)
+        made[name] = int(value) if _is_count(value) else _HELD.get(value, value)
     return made
 
 
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 10
+
+
 def _measured(instance: Instance, told: dict[str, Any], options: argparse.Namespace) -> int:
-    path, line = f"/loupe/batching/{told['id']}", ProgressLine(quiet=options.json)
+    path, line, stopped = f"/loupe/batching/{told['id']}", ProgressLine(quiet=options.json), False
     try:
         job = to_the_end(instance, told["job"], line.draw)
     except KeyboardInterrupt:
         instance.ask("POST", f"{path}/cancel")
-        line.end()
-        return STOPPED
+        job, stopped = {"state": "cancelled", "error": ""}, True
     line.end()
     study = instance.ask("GET", path)
     print(json.dumps(study, indent=2, ensure_ascii=False)) if options.json else _show(study)
+    if stopped:
+        print(f"Stopped. What was measured is kept: the study {study['id']} of the batching lab", file=sys.stderr)
+        return STOPPED
     if job["state"] != "done":
         print(job["error"] or f"it was {job['state']}", file=sys.stderr)
         return FAILED
@@ -98,6 +107,9 @@ def _measured(instance: Instance, told: dict[str, Any], options: argparse.Namesp
 
 
 def _applied(instance: Instance, path: str, study: dict[str, Any]) -> int:
+    if study["advice"] is None:
+        print("nothing to apply: too little was measured to recommend anything", file=sys.stderr)
+        return 0
     if not any(value not in (None, "") for value in study["advice"]["setup"].values()):
         print("nothing to apply: it is set so already", file=sys.stderr)
         return 0

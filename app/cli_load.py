@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.cli_models import STOPPED, ProgressLine, print_table, to_the_end
+from app.cli_models import STOPPED, ProgressLine, print_table, sentence_of, to_the_end
 from app.core.errors import BadRequest, LoupeError
 
 if TYPE_CHECKING:
@@ -42,9 +43,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", nargs="*", metavar="MODEL[=SHARE]", help="a variant, or several with their shares")
     parser.add_argument("--arrivals", choices=("poisson", "constant", "ramp", "recorded"),
                         help="how questions come (poisson: as independent people do)")  # fmt: skip
-    parser.add_argument("--rate", type=float, help="requests a second (1); of a ramp: at its start")
-    parser.add_argument("--to-rate", type=float, help="of a ramp: at its end")
-    parser.add_argument("--seconds", type=float, help="for how long they come (60)")
+    parser.add_argument("--rate", type=number, help="requests a second (1); of a ramp: at its start")
+    parser.add_argument("--to-rate", type=number, help="of a ramp: at its end")
+    parser.add_argument("--seconds", type=number, help="for how long they come (60)")
     parser.add_argument("--count", type=int, help="at most so many")
     parser.add_argument("--prompt", metavar="TOKENS", help="length of the prompts: 128, 64-512, 256~0.6 (128)")
     parser.add_argument("--output", metavar="TOKENS", help="length of the answers, likewise (64)")
@@ -53,19 +54,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--chats", action="store_true", help="the questions of your own chats, as long as their answers"
     )
     parser.add_argument("--recording", metavar="FILE", help="JSON lines with at (seconds), prompt, output (tokens)")
-    parser.add_argument("--speed", type=float, help="play a recording so many times as fast")
-    parser.add_argument("--ttft", type=float, metavar="SECONDS", help="limit: to the first token")
-    parser.add_argument("--tpot", type=float, metavar="SECONDS", help="limit: for each further token")
-    parser.add_argument("--e2e", type=float, metavar="SECONDS", help="limit: to the end of the answer")
+    parser.add_argument("--speed", type=number, help="play a recording so many times as fast")
+    parser.add_argument("--ttft", type=number, metavar="SECONDS", help="limit: to the first token")
+    parser.add_argument("--tpot", type=number, metavar="SECONDS", help="limit: for each further token")
+    parser.add_argument("--e2e", type=number, metavar="SECONDS", help="limit: to the end of the answer")
     parser.add_argument("--users", type=int, help="how many different people ask (32)")
     parser.add_argument("--context", type=int, help="tokens of context (the model's own)")
-    parser.add_argument("--drain", type=float, metavar="SECONDS", help="wait so long for the last answers (60)")
+    parser.add_argument("--drain", type=number, metavar="SECONDS", help="wait so long for the last answers (60)")
     parser.add_argument("--host", default="", help="which host, where there are several")
     parser.add_argument("--seed", type=int, help="the same seed asks the same questions at the same moments")
     parser.add_argument("--anyway", action="store_true", help="also where others use the host")
     parser.add_argument("--list", action="store_true", help="the runs that are kept")
     parser.add_argument("--beside", nargs=2, metavar="RUN", help="two kept runs beside each other")
-    parser.add_argument("--fail-below", type=float, metavar="SHARE", help="exit with 3 where fewer keep to the limits")
+    parser.add_argument("--fail-below", type=number, metavar="SHARE", help="exit with 3 where fewer keep to the limits")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.set_defaults(command=load)
 
@@ -80,7 +81,7 @@ def load(options: argparse.Namespace) -> int:
                 return _run(instance, body, options)
             return _list(instance, options) if options.list else _beside(instance, options)
     except (Refused, LoupeError, OSError) as error:
-        told = error.message if isinstance(error, LoupeError) else str(error)
+        told = sentence_of(error)
         if options.json:
             print(json.dumps({"error": told}))
         print(told.replace("(anyway)", "(--anyway)"), file=sys.stderr)
@@ -119,22 +120,34 @@ def _share(word: str) -> tuple[str, float]:
         raise BadRequest(f"{word[:80]!r}: the share behind = is a number, like {name or 'MODEL'}=3", "models") from None
 
 
+def number(told: str | float) -> float:
+    """Raises ValueError, also for what is no number of JSON's."""
+    value = float(told)
+    if not math.isfinite(value):
+        raise ValueError(told)
+    return value
+
+
 def _recording(file: Path) -> list[Row]:
     """Rows with `at`; those of `/loupe/requests` have `started_at`, `prompt_tokens`, `output_tokens` instead."""
     found = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise BadRequest(f"{file.name} is no text in UTF-8; save it as such", "recording") from None
+    for place, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
             found.append({
-                "at": float(row["at"] if "at" in row else row["started_at"]),
+                "at": number(row["at"] if "at" in row else row["started_at"]),
                 "prompt": int(row.get("prompt") or row.get("prompt_tokens") or 0),
                 "output": int(row.get("output") or row.get("output_tokens") or 0),
             })  # fmt: skip
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
             raise BadRequest(
-                f'line {number} of {file.name} is no request; it needs at least {{"at": seconds}}', "recording"
+                f'line {place} of {file.name} is no request; it needs at least {{"at": seconds}}', "recording"
             ) from None
     if not found:
         raise BadRequest(f"{file.name} has no requests", "recording")

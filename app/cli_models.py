@@ -14,12 +14,21 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from app.core.errors import LoupeError
+
 if TYPE_CHECKING:
     from app.cli_client import Instance
 
 FAILED, STOPPED = 1, 130
 ACTIVE = ("waiting", "running", "paused")
 Row = dict[str, Any]
+
+
+def sentence_of(error: LoupeError | OSError) -> str:
+    """What went wrong, for people: of a file, which one."""
+    if isinstance(error, LoupeError):
+        return error.message
+    return f"{error.filename or 'the file'}: {error.strerror or error}"
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:

@@ -20,6 +20,7 @@ from app.core.runtime_setup import RuntimeSetup
 from app.wire.model_names import parse_name
 
 NAME = "batching lab"
+_PREFIX = "lab-"
 # It stays loaded until it is told to go, and what the links lead to is not ours to tidy up.
 _LIMITS = {"OLLAMA_KEEP_ALIVE": "-1", "OLLAMA_MAX_LOADED_MODELS": "1", "OLLAMA_NOPRUNE": "1"}
 
@@ -53,12 +54,18 @@ class LabRuntimes:
     def _store(self, number: int) -> Path:
         try:
             if self._folder is None:
-                self._folder = Path(tempfile.mkdtemp(prefix="lab-", dir=self._data))
+                self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._data))
             store = self._folder / str(number)
             _link_model(self._settings.store, store, self._model)
         except OSError as error:
             raise StoreError(f"no place to measure {self._model} in can be made: {error.strerror}") from error
         return store
+
+
+def remove_left(data: Path) -> None:
+    """Take away what a process that was killed has left: links alone, so nothing is lost. Blocks."""
+    for folder in data.glob(f"{_PREFIX}*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _link_model(source: Path, target: Path, model: str) -> None:

@@ -140,12 +140,16 @@ def _results(services: GatewayServices) -> Handler:
 
 
 async def _lines(batches: Batches, batch: Batch, form: Form) -> AsyncIterator[bytes]:
-    columns: tuple[str, ...] = ()
+    columns = await _columns(batches, batch, form)
+    if columns:
+        yield head_of(columns)
     async for _, prompt, outcome in batches.results(batch.id):
-        if form is Form.CSV and not columns:
-            columns = columns_of(prompt)
-            yield head_of(columns)
         yield line_of(form, columns, prompt, outcome)
+
+
+async def _columns(batches: Batches, batch: Batch, form: Form) -> tuple[str, ...]:
+    """Of the whole file, so that a row with more than the first one loses nothing. Of CSV alone."""
+    return columns_of(await batches.columns(batch.id)) if form is Form.CSV else ()
 
 
 async def _since(batches: Batches, batch: Batch, form: Form, after: str) -> Response:
@@ -155,6 +159,6 @@ async def _since(batches: Batches, batch: Batch, form: Form, after: str) -> Resp
     rows: list[tuple[int, Prompt, Outcome]] = [
         row async for row in batches.results(batch.id, after=int(after), most=1000)
     ]
-    write = partial(line_of, form, columns_of(rows[0][1]) if rows else ())
+    write = partial(line_of, form, await _columns(batches, batch, form))
     content = b"".join(write(prompt, outcome) for _, prompt, outcome in rows)
     return Response(content, 200, {**PRIVATE, "x-loupe-last": str(rows[-1][0] if rows else after)}, TYPES[form])

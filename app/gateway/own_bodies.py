@@ -29,6 +29,6 @@ def check_known(body: Mapping[str, Json], known: Sequence[str]) -> None:
 def asked_as(kind: type[T], body: Mapping[str, Json]) -> T:
     """The value of that kind; a null is as good as absent. Raises `BadRequest`."""
     try:
-        return from_json(kind, {key: value for key, value in body.items() if value is not None})
+        return from_json(kind, {key: value for key, value in body.items() if value is not None}, exact=True)
     except Unreadable as error:
-        raise BadRequest(f"that cannot be asked for: {error}", "body") from error
+        raise BadRequest(f"that cannot be asked for: {error.why}", "body") from error

@@ -225,6 +225,8 @@ def under_cloud(view: CostView) -> str:
     assumed, told = view.assumed, view.report
     most = f" This machine makes at most {about(told.most_a_day)} a day, at the pace so far." if told.most_a_day else ""
     rate = "" if assumed.currency == "USD" else f", a US dollar at {price(assumed.dollar, assumed.currency)}"
+    if rate and "dollar" not in assumed.stated:
+        rate += ", which nobody has stated: do that beside the prices"
     return (
         f"List prices of {assumed.prices_on}{rate}. "
         f"The same tokens: those of this time, from the cache too, at that price.{most}"

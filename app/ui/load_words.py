@@ -145,8 +145,9 @@ def findings(run: LoadRun) -> list[str]:
     return ended + telling.warnings(run)
 
 
-def command(plan: LoadPlan) -> str:
-    """The same run on the command line. Questions of one's own come from their place again."""
+def command(run: LoadRun) -> str:
+    """The same run on the command line. Questions of one's own come from their place again, which FILE stands for."""
+    plan = run.plan
     usual = LoadPlan(models={})
     words = ["python", "-m", "app", "load", *_models(plan.models)]
     for field in fields(LoadPlan):
@@ -158,6 +159,8 @@ def command(plan: LoadPlan) -> str:
     for name in ("ttft", "tpot", "e2e"):
         if (limit := getattr(plan.limits, name)) is not None:
             words += [f"--{name}", f"{limit:g}"]
+    if run.own and not plan.chats:
+        words += ["--prompts", "FILE"]
     return shlex.join(words)
 
 

@@ -111,6 +111,26 @@ async def test_a_file_is_answered_and_fetched_in_each_form(tmp_path: Path) -> No
         assert (await client.get(path)).status_code == 404
 
 
+async def test_a_table_of_lines_that_differ_has_every_column_of_them(tmp_path: Path) -> None:
+    async with served(Host()) as url, running_on(tmp_path, url) as (product, client):
+        rows = [{"prompt": "one"}, {"prompt": "two", "topic": "sky"}, "three", {"prompt": "cut \ud83d"}]
+        began = await begin(client, "\n".join(map(json.dumps, rows)), name="a.jsonl")
+        await over(product, client, began)
+        path = f"/loupe/batches/{began['id']}/results"
+        table = csv.DictReader(io.StringIO((await client.get(path, params={"format": "csv"})).text, newline=""))
+        told = [(row["prompt"], row["topic"], row["answer"]) for row in table]
+        assert told == [
+            ("one", "", "ONE"),
+            ("two", "sky", "TWO"),
+            ("three", "", "THREE"),
+            ("cut \ufffd", "", "CUT \ufffd"),
+        ]
+        since = await client.get(path, params={"format": "csv", "after": "0"})
+        assert [len(row) for row in csv.reader(io.StringIO(since.text, newline=""))] == [
+            len(table.fieldnames or ())
+        ] * 4
+
+
 async def test_openais_batch_format_is_answered_in_it(tmp_path: Path) -> None:
     host = Host()
     host.on("/api/embed", Reply([b'{"model":"m:1b","embeddings":[[0.5,1]],"prompt_eval_count":2}'],

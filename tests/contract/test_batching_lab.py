@@ -63,6 +63,8 @@ async def test_slots_are_swept_and_setups_compared_beside_the_runtime_that_peopl
     monkeypatch.setattr(options_run, "TEXTS", Plan(texts=2, tokens=8, control=1))
     monkeypatch.setattr(speed, "TTFT_TOKENS", 32)
     monkeypatch.setattr(options_run, "VISIT", Visit(loads=0, ttfts=1, pairs=0, decodes=1))
+    (tmp_path / "lab-killed" / "0" / "blobs").mkdir(parents=True)  # of a process that was killed
+    (tmp_path / "lab-killed" / "0" / "blobs" / "sha256-1").symlink_to(tmp_path / "models")
     async with product(tmp_path) as services:
         pid, children = services.runtime.pid, len(psutil.Process().children())
         asked = AskedStudy(MODEL, most=2, shapes=(Shape(16, 8),), rounds=2)

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from proving.stand import Loupe, loupe, until
-from tests.stub_ollama import Reply, StubOllama, served
+from tests.stub_ollama import Reply, StubOllama, error, served
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 MODEL = "m:1b-fp16"
@@ -56,12 +56,30 @@ async def test_a_host_is_measured_as_it_is_and_what_to_set_there_is_told(tmp_pat
         assert (await client.get(f"/loupe/batching/{study_id}")).status_code == 404
 
 
+async def test_a_study_that_failed_says_why_also_after_its_job_is_forgotten(tmp_path: Path) -> None:
+    host = stub()
+    host.on("/api/generate", error(400, "the blob is gone"))
+    async with served(host) as url, running(tmp_path, url) as (product, client):
+        study_id = (await client.post("/loupe/batching", json={"model": MODEL})).json()["id"]
+        job = product.services.batching.job(study_id)
+        assert job is not None
+        await until(lambda: not product.services.jobs.get(job.id).active, 30)
+    async with served(stub()) as url, running(tmp_path, url) as (product, client):
+        told = (await client.get(f"/loupe/batching/{study_id}")).json()
+        assert (told["state"], told["notes"][-1]) == ("failed", "It failed: the blob is gone.")
+        assert told["job"] is None and told["ended_at"]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "wrong"),
     [
         ({}, 400, "say which model"),
         ({"model": MODEL, "slots": 4}, 400, "unknown: slots"),
         ({"model": MODEL, "most": 1}, 400, "most is"),
+        ({"model": MODEL, "most": "8"}, 400, "most: '8' is no whole number"),
+        ({"model": MODEL, "shapes": [{"promt": 3, "output": 4}]}, 400, "shapes: unknown: promt"),
+        ({"model": MODEL, "shapes": [{"output": 4}]}, 400, "shapes: prompt is missing"),
+        ({"model": MODEL, "kind": "options", "arms": [{"threads": 4, "flash": "on"}]}, 400, "neither true nor false"),
         ({"model": "nobody:7b"}, 404, "nobody:7b"),
         ({"model": MODEL, "kind": "options", "arms": [{"kv_type": "q8_0"}]}, 400, "set OLLAMA_KV_CACHE_TYPE there"),
     ],

@@ -174,7 +174,11 @@ async def test_what_cannot_be_asked_for_is_refused_by_its_name(tmp_path: Path) -
             ({"models": {}}, "say which model"), ({"models": [MODEL]}, "share of each"), ({"rate": 0}, "rate is"),
             ({"speeed": 2}, "unknown: speeed"), ({"models": {"nobody": 1}}, "nobody"), ({"host": "far"}, "far"),
             ({"arrivals": "recorded"}, "remembers no requests"), ({"chats": True}, "no chats"),
-            ({"prompt": "long"}, "no length"), ({"rate": "x"}, "rate: could not"),
+            ({"prompt": "long"}, "no length"), ({"rate": "x"}, "rate: 'x' is no number"),
+            ({"limits": {"tttf": 1}}, "limits: unknown: tttf; known are ttft, tpot, e2e"),
+            ({"limits": 3}, "limits: 3 is no object"),
+            ({"arrivals": "often"}, "none of constant, poisson, ramp, recorded"), ({"to_rate": 3}, "to_rate belongs"),
+            ({"recording": [{"prompt": 3}], "arrivals": "recorded"}, "recording: at is missing"),
             ({"count": 0, "rate": 0.001, "seconds": 0.5, "arrivals": "poisson"}, "no request comes"),
         ):  # fmt: skip
             answered = await client.post("/loupe/load", json=plan(**changes))

@@ -79,6 +79,15 @@ def test_a_stated_power_is_told_as_stated_and_changes_the_figures(services: Fake
     assert field(page, "machine").value is None
 
 
+def test_a_rate_of_exchange_that_nobody_stated_is_said(services: FakeServices, open_screen: Open) -> None:
+    cost_scenes.cost_unknown(services)
+    services.run(services.cost.change({"currency": "EUR"}))
+    told = text_of(calm(open_screen("dashboard", view="Cost")))
+    assert "a US dollar at 1.00 EUR, which nobody has stated" in told
+    services.run(services.cost.change({"dollar": 0.9}))
+    assert "which nobody has stated" not in text_of(calm(open_screen("dashboard", view="Cost")))
+
+
 def test_prices_of_the_cloud_are_edited_as_text_and_a_wrong_line_is_named(
     services: FakeServices, open_screen: Open
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from streamlit.testing.v1 import AppTest
 
@@ -111,6 +112,14 @@ def test_a_run_that_is_gone_and_a_page_without_models_say_so(services: FakeServi
     assert "there is no load run nowhere" in text_of(lab(open_screen, run="nowhere")).lower()
     load_scenes.load_lab_no_model(services)
     assert "lab-begin" not in [button.key for button in lab(open_screen).button]
+
+
+def test_a_run_of_ones_own_questions_says_in_its_command_that_a_file_goes_there(services: FakeServices) -> None:
+    run = services.load_lab.put("a")
+    assert "--prompts" not in load_words.command(run)
+    assert load_words.command(replace(run, own=3)).endswith("--tpot 0.2 --prompts FILE")
+    chats = replace(run, own=3, plan=replace(run.plan, chats=True))
+    assert "--chats" in load_words.command(chats) and "--prompts" not in load_words.command(chats)
 
 
 def test_the_words_of_a_run_without_limits_claim_no_goodput(services: FakeServices) -> None:

@@ -73,6 +73,8 @@ def test_only_what_was_said_is_asked_for(tmp_path: Path) -> None:
     [
         (b"x", (), "--out answers.jsonl"), (b"\xff", ("--out", "x"), "no text in UTF-8"),
         (b"x", ("--out", "x", "--options", "{"), "--options is no JSON"), (b"x", ("--out", "a.txt"), "itself"),
+        (b"x", ("--out", "no/such/x"), "there is no folder no/such; make it first"),
+        (b"x", ("--out", "."), "is a folder; name a file in it"),
     ],
 )  # fmt: skip
 def test_what_is_missing_is_said(
@@ -82,6 +84,24 @@ def test_what_is_missing_is_said(
     Path("a.txt").write_bytes(content)
     with pytest.raises(BadRequest, match=told):
         _asked(options("a.txt", *words))
+
+
+def test_a_file_that_is_not_there_is_said_with_the_words_that_were_perhaps_meant(tmp_path: Path) -> None:
+    with pytest.raises(BadRequest, match=r"there is no file lst; name one with prompts, or say list, results, pause"):
+        _asked(options("lst"))
+
+
+def test_answers_that_cannot_be_written_any_more_leave_the_batch_and_how_to_come_back(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cli_batch, "_more", full)
+    out = tmp_path / "out.jsonl"
+    with pytest.raises(OSError, match="No space left"):
+        _answered(Told("running"), {}, options("a.txt", "--out", str(out)))  # type: ignore[arg-type]
+    assert f"goes on all the same: python -m app batch results b1 --out {out}" in capsys.readouterr().err
 
 
 def test_answers_are_written_as_they_come_and_in_order_at_the_end(tmp_path: Path, capsys: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.cli_load import BELOW, FAILED, _run, add_options, asked, show
+from app.cli_load import BELOW, FAILED, _run, add_options, asked, load, show
 from app.comparison.load_lab.figures import LoadFigures, Percentile, Spread
 from app.comparison.load_lab.plan import Limits, LoadPlan
 from app.comparison.load_lab.runs import LoadRun
@@ -69,6 +69,23 @@ def test_a_recording_is_read_in_its_own_form_and_in_that_of_the_list_of_requests
     file.write_text('{"at": 3}\nno json\n')
     with pytest.raises(BadRequest, match="line 2 of day.jsonl is no request"):
         asked(options("m", "--recording", str(file)))
+    for line in ('{"at": NaN}', '{"at": 1, "prompt": Infinity}', "[]"):
+        file.write_text(line)
+        with pytest.raises(BadRequest, match="line 1 of day.jsonl is no request"):
+            asked(options("m", "--recording", str(file)))
+    file.write_bytes(b"\xff\xfe{")
+    with pytest.raises(BadRequest, match="no text in UTF-8"):
+        asked(options("m", "--recording", str(file)))
+
+
+def test_a_file_that_is_not_there_and_a_rate_that_is_none_are_told_without_a_traceback(capsys: Any) -> None:
+    assert load(options("m", "--recording", "no-such.jsonl", "--json")) == FAILED
+    told = capsys.readouterr()
+    assert json.loads(told.out) == {"error": "no-such.jsonl: No such file or directory"}
+    assert told.err == "no-such.jsonl: No such file or directory\n"
+    with pytest.raises(SystemExit):
+        options("m", "--rate", "nan")
+    assert "argument --rate: invalid number value: 'nan'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

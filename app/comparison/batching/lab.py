@@ -24,7 +24,7 @@ from app.comparison.batching.study_store import StudyNotFound, StudyStore
 from app.comparison.comparisons import Needs
 from app.comparison.courtesy import Courtesy
 from app.comparison.machine import busy_share, environment
-from app.core.errors import BadRequest, ModelNotFound
+from app.core.errors import BadRequest, LoupeError, ModelNotFound
 from app.core.hosts import HostAddress
 from app.core.measures import Memory
 from app.core.ports import Backend
@@ -55,11 +55,13 @@ class HostAsItIs:
 
 @dataclass(frozen=True, slots=True)
 class LabNeeds:
-    """`own` makes the grounds of a model in our runtime's store; `in_force` says how that runtime is set up."""
+    """`own` makes the grounds of a model in our runtime's store; `in_force` says how that runtime is set up; `tidy`
+    takes away, at the start, what grounds of a process that was killed have left."""
 
     needs: Needs
     own: Callable[[str], Grounds]
     in_force: Callable[[], RuntimeSetup]
+    tidy: Callable[[], None]
 
 
 class BatchingLab:
@@ -74,6 +76,7 @@ class BatchingLab:
 
     async def start(self) -> None:
         """Read what is there."""
+        await asyncio.to_thread(self._lab.tidy)
         for study in await asyncio.to_thread(self._store.studies):
             cut = study.state in UNDER_WAY
             self._studies[study.id] = replace(study, state="interrupted") if cut else study
@@ -148,6 +151,8 @@ class BatchingLab:
     # -- running --------------------------------------------------------------------------------------------------
 
     async def _work(self, study_id: str, handle: JobHandle) -> None:
+        if (study := self.get(study_id)).state not in UNDER_WAY:  # it is tried again
+            self._set(replace(study, state="running", ended_at=None, notes=()))
         try:
             if self._turn.locked():
                 handle.say("Waiting for another study", waiting=True)
@@ -156,8 +161,9 @@ class BatchingLab:
         except asyncio.CancelledError:
             await asyncio.shield(self._end(study_id, "interrupted" if handle.stopping else "cancelled"))
             raise
-        except Exception:
-            await self._end(study_id, "failed")
+        except Exception as error:
+            told = error.message if isinstance(error, LoupeError) else "something broke; the log has the details"
+            await self._end(study_id, "failed", f"It failed: {told.rstrip('.')}.")
             raise
         await self._end(study_id, "done")
 
@@ -253,10 +259,10 @@ class BatchingLab:
         self._studies[study.id] = study
         self.version += 1
 
-    async def _end(self, study_id: str, state: str) -> None:
+    async def _end(self, study_id: str, state: str, *why: str) -> None:
         study = self._studies.get(study_id)
         if study is not None:
-            self._set(replace(study, state=state, ended_at=self._needs.clock.now()))
+            self._set(replace(study, state=state, ended_at=self._needs.clock.now(), notes=(*study.notes, *why)))
             await asyncio.to_thread(self._store.write, self._studies[study_id])
 
 

@@ -78,7 +78,7 @@ class AskedStudy:
 
     def _checked_arms(self) -> AskedStudy:
         if not 1 <= len(self.arms) <= MOST_ARMS:
-            raise BadRequest(f"name 1 to {MOST_ARMS} arms, each with what it changes", "arms")
+            raise BadRequest(f"name 1 to {MOST_ARMS} setups (arms) to measure, each with what it changes", "arms")
         if any(not arm.checked().changes or arm.slots is not None for arm in self.arms):
             raise BadRequest("an arm names one or more of threads, batch, flash, kv_type", "arms")
         if len(set(self.arms)) < len(self.arms):

@@ -20,7 +20,7 @@ class StudyNotFound(LoupeError):
     code = "study_not_found"
 
     def __init__(self, study_id: str) -> None:
-        super().__init__(f"there is no batching study {study_id[:32]}")
+        super().__init__(f"there is no batching study {study_id[:32]}, or it was deleted")
 
 
 class StudyStore:

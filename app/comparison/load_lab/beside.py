@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
+from app.comparison.load_lab.arrivals import Arrivals
 from app.comparison.load_lab.figures import LoadFigures, Percentile
 from app.comparison.load_lab.plan import LoadPlan
 from app.comparison.load_lab.runs import DONE, LoadRun
@@ -14,7 +15,7 @@ from app.core.generation import Json
 SPREADS = ("ttft", "tpot", "itl", "e2e", "queue")
 SECONDS, RATE, TOKENS, SHARE = "seconds", "requests/s", "tok/s", "share"
 _RATES = (("goodput", RATE), ("kept", SHARE), ("throughput", RATE), ("tokens", TOKENS), ("offered", RATE))
-_NOT_OF_THE_LOAD = ("anyway", "questions", "recording")
+_NOT_OF_THE_LOAD = ("anyway", "questions", "recording", "seed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,15 @@ def _differences(first: LoadRun, second: LoadRun) -> Iterator[str]:
         one, other = (_plain(getattr(run.plan, field.name)) for run in (first, second))
         if one != other and field.name not in _NOT_OF_THE_LOAD:
             yield f"{field.name}: {_said(one)} and {_said(other)}."
+    if first.plan.seed != second.plan.seed:
+        yield (
+            f"Each drew its own questions and moments (seed {first.plan.seed} and {second.plan.seed}); the same seed "
+            "asks the same ones again."
+        )
+    if first.own != second.own:
+        yield f"Questions of one's own: {first.own} and {second.own}."
+    if first.plan.arrivals is second.plan.arrivals is Arrivals.RECORDED and first.requests != second.requests:
+        yield f"Requests that were recorded: {first.requests} and {second.requests}."
     for name in sorted(set(first.digests) & set(second.digests)):
         if first.digests[name] != second.digests[name]:
             yield f"{name} is another file now."

@@ -51,8 +51,9 @@ class Spread:
 @dataclass(frozen=True, slots=True)
 class LoadFigures:
     """`asked` requests in `seconds`. `goodput` is those a second that kept to every limit, `kept` their share of all
-    that were asked; None where there is no limit. Rates are over the time from the first question to the last answer
-    (`seconds_all`), so that a tail of waiting is not left out."""
+    that were asked (of a run that was cut: but for what was under way then); None where there is no limit. Rates are
+    over the time from the first question to the last answer (`seconds_all`), so that a tail of waiting is not left
+    out."""
 
     asked: int = 0
     answered: int = 0
@@ -118,23 +119,27 @@ def gap_spread(gaps: Gaps) -> Spread:
 
 
 def load_figures(
-    outcomes: Sequence[Outcome], gaps: Gaps, limits: Limits, *, seconds: float, peak: int, cut: bool = False
-) -> LoadFigures:
+    outcomes: Sequence[Outcome], gaps: Gaps, limits: Limits, *, seconds: float, peak: int, cut: bool = False,
+    counted: bool = False,
+) -> LoadFigures:  # fmt: skip
     """`cut`: it goes on, or was ended before its time. What is not answered says nothing then, and is left out of the
-    percentiles; else it is what was given up, and counts as slow."""
+    percentiles; else it is what was given up, and counts as slow. `counted`: it ended with its last question, so that
+    there is a gap less than there are questions."""
     states = Counter(one.status for one in outcomes)
     ends = [one.end for one in outcomes if one.end is not None]
     whole = max([seconds, *ends])
     answered = [one for one in outcomes if one.status == OK]
     good = sum(keeps(one, limits) for one in answered)
+    told = len(outcomes) - (states[UNFINISHED] if cut else 0)
+    gaps_of = max(1, len(outcomes) - 1) if counted else len(outcomes)
     return LoadFigures(
         asked=len(outcomes), answered=states[OK], refused=states[REFUSED], failed=states[FAILED],
         unfinished=states[UNFINISHED], unsent=states[UNSENT], seconds=seconds, seconds_all=whole, peak=peak,
-        offered=len(outcomes) / seconds if seconds else None,
+        offered=gaps_of / seconds if seconds else None,
         throughput=len(answered) / whole if whole else None,
         tokens=sum(one.output_tokens for one in answered) / whole if whole else None,
         goodput=good / whole if limits.any and whole else None,
-        kept=good / len(outcomes) if limits.any and outcomes else None,
+        kept=good / told if limits.any and told else None,
         ttft=_times(outcomes, lambda one: one.ttft, lambda one: one.due, cut),
         ttft_sent=_times(
             outcomes, lambda one: None if one.first is None or one.sent is None else one.first - one.sent,

@@ -305,6 +305,8 @@ class LoadLab:
 
 
 def _figures(generator: Generator, plan: LoadPlan, seconds: float, *, cut: bool) -> LoadFigures:
+    outcomes = tuple(generator.outcomes)
     return load_figures(
-        tuple(generator.outcomes), generator.gaps, plan.limits, seconds=seconds, peak=generator.peak, cut=cut
-    )
+        outcomes, generator.gaps, plan.limits, seconds=seconds, peak=generator.peak, cut=cut,
+        counted=not cut and plan.counted(len(outcomes)),
+    )  # fmt: skip

@@ -85,10 +85,7 @@ class LoadPlan:
         _within("users", self.users, 1, MOST_USERS, "people")
         _within("drain", self.drain, 1.0, LONGEST_DRAIN, "seconds")
         _within("speed", self.speed, 0.01, MOST_SPEED, "times as fast")
-        if self.to_rate is not None:
-            _within("to_rate", self.to_rate, 0.001, MOST_RATE, "requests a second")
-        if self.arrivals is Arrivals.RAMP and self.to_rate is None:
-            raise BadRequest("a ramp needs to_rate, the requests a second at its end", "to_rate")
+        self._check_arrivals()
         if self.context is not None:
             _within("context", self.context, 16, 1 << 20, "tokens")
         for limit in fields(self.limits):
@@ -108,6 +105,20 @@ class LoadPlan:
             if not name.strip():
                 raise BadRequest("a model of the mix has no name", "models")
             _within("models", share, 0.001, 1_000_000, f"as the share of {name[:64]}")
+
+    def _check_arrivals(self) -> None:
+        """What belongs to other arrivals than those asked for is a slip: the run would be another than was meant."""
+        ramp, recorded = self.arrivals is Arrivals.RAMP, self.arrivals is Arrivals.RECORDED
+        if self.to_rate is not None:
+            _within("to_rate", self.to_rate, 0.001, MOST_RATE, "requests a second")
+        if ramp and self.to_rate is None:
+            raise BadRequest("a ramp needs to_rate, the requests a second at its end", "to_rate")
+        if not ramp and self.to_rate is not None:
+            raise BadRequest("to_rate belongs to the arrivals of a ramp; ask for ramp, or leave it out", "to_rate")
+        if not recorded and self.recording:
+            raise BadRequest("a recording is played by recorded arrivals; ask for them, or leave it out", "recording")
+        if not recorded and self.speed != 1:
+            raise BadRequest("speed belongs to recorded arrivals; for others say a higher rate", "speed")
 
     def _check_questions(self) -> None:
         if len(self.questions) > MOST_QUESTIONS or any(len(text) > LONGEST_QUESTION for text in self.questions):
@@ -130,8 +141,11 @@ class LoadPlan:
 
     def lasts(self, moments: Sequence[float]) -> float:
         """Seconds for which questions come; what counts or replays them ends with the last one."""
-        counted = self.arrivals is Arrivals.RECORDED or (self.count and len(moments) >= self.count)
-        return moments[-1] if counted else self.seconds
+        return moments[-1] if self.counted(len(moments)) else self.seconds
+
+    def counted(self, asked: int) -> bool:
+        """Whether a run of so many requests ends with the last of them, and not with its time."""
+        return self.arrivals is Arrivals.RECORDED or asked >= (self.count or MOST_REQUESTS)
 
     def _coming(self, dice: random.Random) -> Iterator[float]:
         match self.arrivals:

@@ -32,7 +32,7 @@ class LoadRunNotFound(LoupeError):
     code = "load_run_not_found"
 
     def __init__(self, run_id: str) -> None:
-        super().__init__(f"there is no load run {run_id[:32]}")
+        super().__init__(f"there is no load run {run_id[:32]}, or it was deleted")
 
 
 class HostInUse(LoupeError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from app.comparison.load_lab.arrivals import Arrivals
 from app.comparison.load_lab.beside import RATE, SHARE, TOKENS, Pair
 from app.comparison.load_lab.figures import LoadFigures, Percentile, Spread
-from app.comparison.load_lab.plan import LoadPlan
+from app.comparison.load_lab.plan import MOST_REQUESTS, LoadPlan
 from app.comparison.load_lab.runs import LoadRun
 
 UNKNOWN = "–"
@@ -90,7 +90,8 @@ def arriving(plan: LoadPlan) -> str:
     """How the questions came: Poisson, 2.00/s for 60 s."""
     match plan.arrivals:
         case Arrivals.RECORDED:
-            return "as recorded" + (f", {plan.speed:g} times as fast" if plan.speed != 1 else "")
+            fast = f", {plan.speed:g} times as fast" if plan.speed != 1 else ""
+            return f"as recorded{fast}, for at most {plan.seconds:g} s"
         case Arrivals.RAMP:
             return f"ramp from {rate(plan.rate)} to {rate(plan.to_rate)} in {plan.seconds:g} s"
         case Arrivals.CONSTANT:
@@ -130,6 +131,9 @@ def warnings(run: LoadRun) -> list[str]:
     wanted, got = run.plan.output, figures.output_tokens.at("p50")
     if wanted.isdigit() and got is not None and got < 0.8 * int(wanted) and not run.own:
         told.append(f"Answers ended before their {wanted} tokens: half of them at {got:.0f} or less.")
+    if not run.plan.count and figures.asked >= MOST_REQUESTS:
+        most = f"{MOST_REQUESTS:,}".replace(",", "\u202f")
+        told.append(f"It ended with {most} requests, the most of one run, after {figures.seconds:.0f} s.")
     told += [f"{number} failed: {error}" for error, number in figures.errors.items()]
     return told
 

@@ -42,6 +42,7 @@ class Batches:
         self._clock, self._sleep = clock, sleep
         self._batches: dict[str, Batch] = {}
         self._of: dict[str, str] = {}  # batch → job
+        self._columns: dict[str, tuple[str, ...]] = {}
 
     async def start(self) -> None:
         """Read what is there, and go on with what the end of the process cut off."""
@@ -138,6 +139,7 @@ class Batches:
         await self.cancel(batch_id, owner)
         self._batches.pop(batch_id, None)
         self._of.pop(batch_id, None)
+        self._columns.pop(batch_id, None)
         await asyncio.to_thread(self._store.delete, batch_id)
 
     async def results(
@@ -152,6 +154,13 @@ class Batches:
             for row in rows:
                 yield row
             place, left = rows[-1][0], None if left is None else left - len(rows)
+
+    async def columns(self, batch_id: str, owner: str = "") -> tuple[str, ...]:
+        """What the rows of its file name; nothing where it is in OpenAI's format."""
+        self.get(batch_id, owner)
+        if batch_id not in self._columns:
+            self._columns[batch_id] = await asyncio.to_thread(self._store.columns, batch_id)
+        return self._columns[batch_id]
 
     async def latest(self, batch_id: str, owner: str = "", most: int = 10) -> tuple[tuple[Prompt, Outcome], ...]:
         """What has ended last, the newest first."""

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from app.core.errors import BadRequest
 from app.core.generation import Json
 from app.services.batches.values import Defaults, Form, Prompt
+from app.wire.go_json import JsonError, loads_whole
 from app.wire.requests import decode
 from app.wire.v1 import DIALECTS
 
@@ -26,6 +27,7 @@ _TEXTS = ("prompt", "question", "text", "content")
 _NAMES = ("custom_id", "id", "key")
 _PASSED_ON = ("format", "think", "tools", "keep_alive", "logprobs", "top_logprobs")
 _DELIMITERS = ",;\t"
+_TOO_MANY = "\0"  # no name of a column: what stands in a row beyond the last one
 
 
 def read_prompts(name: str, content: str, form: Form | None = None, defaults: Defaults | None = None) -> list[Prompt]:
@@ -60,11 +62,13 @@ def form_of(name: str, content: str) -> Form:
     first = next((line.strip() for line in content.removeprefix("\ufeff").split("\n") if line.strip()), "")
     if first.startswith("["):
         raise BadRequest(f"{name}: a list; write one JSON object on each line instead, without [ and commas", "file")
+    if first == "{":
+        raise BadRequest(f"{name}: an object over several lines; write each one on a line of its own", "file")
     if not first.startswith(("{", '"')) and ending not in ("json", "jsonl", "ndjson"):
         return Form.TEXT
     try:
-        row = json.loads(first)
-    except ValueError:
+        row = loads_whole(first)
+    except JsonError:
         return Form.JSONL  # which will say what is wrong with it
     return Form.OPENAI if isinstance(row, dict) and "url" in row and "body" in row else Form.JSONL
 
@@ -84,33 +88,45 @@ def _table(content: str) -> Iterator[tuple[int, Json]]:
     head = content.partition("\n")[0]
     delimiter = max(_DELIMITERS, key=head.count)
     csv.field_size_limit(1 << 24)
-    reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter, restkey="")
-    columns = [column.strip().lower() for column in reader.fieldnames or ()]
-    if not any(text in columns for text in _TEXTS):
+    reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter, restkey=_TOO_MANY, strict=True)
+    line = 0
+    try:
+        _check_columns([column.strip() for column in reader.fieldnames or ()])
+        line = reader.line_num
+        for row in reader:
+            more: list[Json] = [cell for cell in row.pop(_TOO_MANY, ()) if cell.strip()]
+            told: dict[str, Json] = {
+                key.strip(): value for key, value in row.items() if value is not None and (key.strip() or value.strip())
+            }
+            if more or any(str(value).strip() for value in told.values()):
+                yield reader.line_num, {**told, _TOO_MANY: more} if more else told
+            line = reader.line_num
+    except csv.Error as problem:
+        why = 'a quote (") is opened there and never closed' if "end of data" in str(problem) else str(problem)
+        raise BadRequest(f"line {line + 1}: {why}", "file") from problem
+
+
+def _check_columns(columns: list[str]) -> None:
+    known = [column.lower() for column in columns]
+    if not any(text in known for text in _TEXTS):
         told = f"its columns are {', '.join(columns)[:200]}" if columns else "it is empty"
         raise BadRequest(f"a CSV file needs a column named {' or '.join(_TEXTS)} in its first line; {told}", "file")
-    try:
-        for row in reader:
-            told_row: dict[str, Json] = {
-                str(key).strip().lower(): value for key, value in row.items() if key and isinstance(value, str)
-            }
-            if any(str(value).strip() for value in told_row.values()):
-                yield reader.line_num, told_row
-    except csv.Error as problem:
-        raise BadRequest(f"line {reader.line_num}: {problem}", "file") from problem
+    if twice := next((column for column in known if column and known.count(column) > 1), ""):
+        raise BadRequest(f"two columns of the CSV file are named {twice[:60]}; rename one of them", "file")
 
 
 def _parsed(line: str) -> Json:
     try:
-        value: Json = json.loads(line)
-    except (ValueError, RecursionError) as problem:
-        raise BadRequest(f"not JSON: {problem}") from problem
-    return value
+        return loads_whole(line)
+    except JsonError as problem:
+        raise BadRequest(f"not JSON: {problem.message}") from problem
 
 
 def _own(seq: int, given: Json, form: Form, defaults: Defaults) -> Prompt:
     """A text, or an object with a prompt or messages; what else stands there comes back with the answer."""
-    row = _object(given)
+    given = _object(given)
+    row = {key.lower(): value for key, value in given.items()} if form is Form.CSV else given
+    _check_cells(row)
     body: dict[str, Json] = {"model": _text(row, "model") or defaults.model, "messages": _messages(row, defaults)}
     meant = row if form is Form.JSONL else {}  # the other columns of a table are its owner's affair
     body |= {key: meant[key] for key in _PASSED_ON if meant.get(key) is not None}
@@ -122,7 +138,18 @@ def _own(seq: int, given: Json, form: Form, defaults: Defaults) -> Prompt:
     if not body["model"]:
         raise BadRequest("no model is named: neither on the line nor for the whole batch")
     name = next((str(row[key]) for key in _NAMES if row.get(key) not in (None, "")), "")
-    return Prompt(seq, name or str(seq), CHAT, decode("ChatRequest", json.dumps({**body, "stream": False})), row)
+    return Prompt(seq, name or str(seq), CHAT, decode("ChatRequest", json.dumps({**body, "stream": False})), given)
+
+
+def _check_cells(row: Mapping[str, Json]) -> None:
+    """Nothing of a row is left out in silence: neither what is no text, nor the rest of a text with a comma in it."""
+    if isinstance(more := row.get(_TOO_MANY), list):
+        raise BadRequest(
+            f"more cells than columns, from {str(more[0])[:40]!r} on; put a text with the separator in it in quotes"
+        )
+    for key in ("model", "system"):
+        if row.get(key) is not None and not isinstance(row[key], str):
+            raise BadRequest(f"{key} has to be a text")
 
 
 def _object(given: Json) -> dict[str, Json]:

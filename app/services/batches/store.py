@@ -103,12 +103,19 @@ class BatchStore:
             return changed.rowcount == 1
 
     def again(self, batch_id: str) -> int:
-        """Ask those that failed once more; how many."""
+        """Ask those that failed once more; how many. Their places are not given away: whoever reads what has ended
+        since a place meets what comes of them now."""
         with self.using() as database:
             changed = database.execute(
-                "UPDATE prompts SET state = 0, outcome = NULL, place = NULL WHERE batch = ? AND state = 2", (batch_id,)
+                "UPDATE prompts SET state = 0, outcome = NULL WHERE batch = ? AND state = 2", (batch_id,)
             )
             return changed.rowcount
+
+    def columns(self, batch_id: str) -> tuple[str, ...]:
+        """What the rows of its file name, as they came, in the order in which they first do."""
+        with self.using() as database:
+            rows = database.execute("SELECT given FROM prompts WHERE batch = ? ORDER BY seq", (batch_id,))
+            return tuple(dict.fromkeys(name for row in rows for name in json.loads(row["given"])))
 
     def results(self, batch_id: str, after: int, limit: int, *, as_ended: bool) -> list[tuple[int, Prompt, Outcome]]:
         """What is over, from behind `after` on: (place, prompt, outcome), in the order of the file by `seq`, or
@@ -124,7 +131,7 @@ class BatchStore:
 
     def latest(self, batch_id: str, most: int) -> list[tuple[Prompt, Outcome]]:
         """What has ended last, the newest first."""
-        question = "SELECT * FROM prompts WHERE batch = ? AND place > 0 ORDER BY place DESC LIMIT ?"
+        question = "SELECT * FROM prompts WHERE batch = ? AND place > 0 AND state != 0 ORDER BY place DESC LIMIT ?"
         with self.using() as database:
             rows = database.execute(question, (batch_id, most)).fetchall()
         return [(_prompt(row), Outcome(**json.loads(row["outcome"]))) for row in rows]

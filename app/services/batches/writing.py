@@ -41,10 +41,9 @@ def file_name(batch: Batch, form: Form) -> str:
     return f"{stem}-answers.{'csv' if form is Form.CSV else 'jsonl'}"
 
 
-def columns_of(first: Prompt) -> tuple[str, ...]:
+def columns_of(given: Sequence[str]) -> tuple[str, ...]:
     """The columns of a CSV file: those that came, in their order, then ours."""
-    given = [name for name in (first.given or {"id": "", "prompt": ""}) if name not in ANSWERED]
-    return (*given, *ANSWERED)
+    return (*[name for name in given or ("id", "prompt") if name not in ANSWERED], *ANSWERED)
 
 
 def head_of(columns: Sequence[str]) -> bytes:

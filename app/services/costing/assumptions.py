@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
@@ -64,10 +63,9 @@ def changed(before: Assumptions, body: Mapping[str, Json]) -> Assumptions:
 
 def _amount(least: float, most: float, unit: str) -> Callable[[str, Json], float]:
     def read(name: str, told: Json) -> float:
-        good = isinstance(told, int | float) and not isinstance(told, bool) and math.isfinite(told)
-        if not good or not least <= float(str(told)) <= most:
+        if not isinstance(told, int | float) or isinstance(told, bool) or not least <= told <= most:  # NaN neither
             raise BadRequest(f"{name} is a number from {least:g} to {most:g} ({unit})", name)
-        return float(str(told))
+        return float(told)
 
     return read
 
@@ -120,7 +118,7 @@ _READ: Mapping[str, Callable[[str, Json], object]] = {
     "kwh": _amount(0, 100_000, "money a kWh"),
     "machine": _amount(0, 1e9, "the price of the machine"),
     "years": _amount(0.1, 50, "years"),
-    "share": _amount(0, 1, "a share"),
+    "share": _amount(0, 1, "a share: 0.5 is half of it"),
     "watts": _powers,
     "rest": _power,
     "beside": _power,

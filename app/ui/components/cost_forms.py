@@ -30,8 +30,8 @@ def assumptions(view: CostView) -> None:
             wanted["beside"] = fields.number("Beside the counters, W", "beside", told.beside)
         with st.container(horizontal=True, gap="small"):
             wanted["machine"] = fields.number("The machine's price", "machine", told.machine, step=100.0)
-            wanted["years"] = fields.number("Years", "years", told.years, step=1.0)
-            share = fields.number("For models, %", "share", told.share * 100)
+            wanted["years"] = fields.number("Years", "years", told.years, step=1.0, least=0.1, most=50.0)
+            share = fields.number("For models, %", "share", told.share * 100, most=100.0)
         wanted["share"] = None if share is None else round(share / 100, 6)
         if st.form_submit_button("Use these", type="primary", key="cost-save"):
             changes = words.differing(told, wanted)
@@ -80,5 +80,8 @@ class _Fields:
     def key(self, name: str) -> str:
         return f"cost-{name}-{self._held:08x}"
 
-    def number(self, label: str, name: str, value: float | None, *, step: float = 5.0, places: int = 2) -> float | None:
-        return st.number_input(label, 0.0, None, value, step, f"%0.{places}f", key=self.key(name))
+    def number(
+        self, label: str, name: str, value: float | None, *, step: float = 5.0, places: int = 2, least: float = 0.0,
+        most: float | None = None,
+    ) -> float | None:  # fmt: skip
+        return st.number_input(label, least, most, value, step, f"%0.{places}f", key=self.key(name))

@@ -105,7 +105,7 @@ def _again(run: LoadRun) -> None:
             )  # fmt: skip
         if (refused := load_state().refused) is not None:
             st.button("Load it all the same", key="lab-anyway", on_click=load_actions.begin, args=(refused,))
-        st.html(copying.button(words.command(run.plan), "Copy as command", kind="lp-button"), width="content")
+        st.html(copying.button(words.command(run), "Copy as command", kind="lp-button"), width="content")
         st.html(f'<a class="lp-button" href="/loupe/load/{run.id}/rows" download="load-{run.id}.json">All requests</a>',
                 width="content")  # fmt: skip
         st.button("Delete", type="tertiary", key="lab-drop", icon=":material/delete:",

@@ -321,7 +321,7 @@ async def test_a_measurement_beside_other_work_is_made_again():
         (AskedStudy("m", shapes=()), "shapes"),
         (AskedStudy("m", shapes=(Shape(64, 0),)), "a shape has"),
         (AskedStudy("m", batches=(4096,)), "batch is"),
-        (AskedStudy("m", OPTIONS), "1 to 8 arms"),
+        (AskedStudy("m", OPTIONS), "1 to 8 setups"),
         (AskedStudy("m", OPTIONS, arms=(RuntimeSetup(),)), "an arm names"),
         (AskedStudy("m", OPTIONS, arms=(RuntimeSetup(slots=2),)), "an arm names"),
         (AskedStudy("m", OPTIONS, arms=(RuntimeSetup(threads=2),) * 2), "the same"),

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from app.comparison.load_lab.arrivals import Arrivals
 from app.comparison.load_lab.figures import LoadFigures, load_figures
-from app.comparison.load_lab.generator import OK, REFUSED, UNFINISHED, UNSENT, Generator, Probe
-from app.comparison.load_lab.plan import Limits, LoadPlan
+from app.comparison.load_lab.gaps import Gaps
+from app.comparison.load_lab.generator import OK, REFUSED, UNFINISHED, UNSENT, Generator, Outcome, Probe
+from app.comparison.load_lab.plan import MOST_REQUESTS, Limits, LoadPlan
 from app.comparison.load_lab.questions import Shot, shots
 from app.core.errors import QueueFull
 from app.core.generation import Chunk, Usage
@@ -100,7 +102,7 @@ def run(
     ("arrivals", "rate"), [(Arrivals.CONSTANT, 8.0), (Arrivals.POISSON, 8.0), (Arrivals.RAMP, 2.0)]
 )
 def test_percentiles_are_those_of_a_host_of_known_service_time(arrivals: Arrivals, rate: float) -> None:
-    asked = plan(arrivals=arrivals, rate=rate, to_rate=11.5, seconds=300.0)
+    asked = plan(arrivals=arrivals, rate=rate, to_rate=11.5 if arrivals is Arrivals.RAMP else None, seconds=300.0)
     _, told, coming = run(asked, lambda: Host().answer)
     first, whole = truth([shot.due for shot in coming])
     assert told.answered == len(coming) > 1000
@@ -188,6 +190,29 @@ def test_refusals_and_what_was_too_much_at_once_are_counted_apart() -> None:
     assert told.unfinished == 20
     assert told.kept == 0.0
     assert not told.errors
+
+
+def test_what_was_under_way_when_a_run_was_cut_is_held_against_no_limit() -> None:
+    done = Outcome(0, "m", 0.0, 8, 4, OK, 0.0, 0.1, 0.4, output_tokens=4)
+    under_way = [replace(done, index=at, due=1.0 * at, status=UNFINISHED, first=None, end=4.0) for at in (1, 2, 3)]
+    for cut, kept in ((True, 1.0), (False, 0.25)):
+        told = load_figures([done, *under_way], Gaps(), Limits(ttft=0.5), seconds=4.0, peak=3, cut=cut)
+        assert (told.asked, told.kept) == (4, kept)
+    assert load_figures(under_way, Gaps(), Limits(ttft=0.5), seconds=4.0, peak=3, cut=True).kept is None
+
+
+def test_a_run_that_ends_with_its_last_question_has_the_rate_of_the_gaps_between_them() -> None:
+    asked = plan(arrivals=Arrivals.CONSTANT, rate=4.0, seconds=60.0, count=5)
+    moments = asked.moments(random.Random(1))
+    assert asked.counted(5) and not asked.counted(4) and asked.lasts(moments) == 1.0
+    outcomes = [Outcome(at, "m", due, 8, 4, OK, due, due, due) for at, due in enumerate(moments)]
+    assert load_figures(outcomes, Gaps(), Limits(), seconds=1.0, peak=1, counted=True).offered == 4.0
+
+
+def test_a_run_that_would_have_more_requests_than_one_may_ends_with_the_last_of_them() -> None:
+    asked = plan(arrivals=Arrivals.CONSTANT, rate=1000.0, seconds=3600.0)
+    moments = asked.moments(random.Random(1))
+    assert (len(moments), asked.lasts(moments)) == (MOST_REQUESTS, pytest.approx(20.0, abs=0.01))
 
 
 def test_a_run_that_is_to_stop_stops_between_two_questions() -> None:

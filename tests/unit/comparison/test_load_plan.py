@@ -110,7 +110,8 @@ def test_questions_of_ones_own_are_asked_in_turn_with_the_lengths_of_their_answe
         ({"arrivals": "ramp", "to_rate": -1.0}, "to_rate"), ({"prompt": "long"}, "prompt"),
         ({"output": "0"}, "output"), ({"questions": ("a",), "chats": True}, "chats"),
         ({"questions": (" ",)}, "questions"),
-        ({"recording": (Recorded(float("inf")),)}, "recording"), ({"context": 1}, "context"),
+        ({"arrivals": "recorded", "recording": (Recorded(float("inf")),)}, "recording"), ({"context": 1}, "context"),
+        ({"recording": (Recorded(1.0),)}, "recording"), ({"speed": 10.0}, "speed"), ({"to_rate": 2.0}, "to_rate"),
     ],
 )  # fmt: skip
 def test_what_has_no_bound_or_no_sense_is_refused_by_its_name(changes: dict[str, object], field: str) -> None:

@@ -61,8 +61,20 @@ def test_a_table_has_a_prompt_in_each_row_and_other_columns_beside_it(delimiter:
     assert [(one.name, one.body["messages"][0]["content"]) for one in prompts] == [  # type: ignore[index,call-overload]
         ("x", 'Say "hi"\nand more'), ("y", "How?"),
     ]  # fmt: skip
-    assert prompts[0].given == {"id": "x", "prompt": 'Say "hi"\nand more', "options": "large"}
+    assert prompts[0].given == {"Id": "x", "Prompt": 'Say "hi"\nand more', "options": "large"}  # named as it came
     assert "options" not in prompts[0].body
+
+
+def test_empty_cells_and_columns_without_a_name_are_no_slip() -> None:
+    numbered, ragged = ",Prompt\n0,Why?\n1,How?,,\n,,,\n", "Prompt,,\nWhy?,,,\n"
+    rows = [{"": "0", "Prompt": "Why?"}, {"": "1", "Prompt": "How?"}]
+    assert [one.given for one in read_prompts("a.csv", numbered, None, M)] == rows
+    assert [one.given for one in read_prompts("a.csv", ragged, None, M)] == [{"Prompt": "Why?"}]
+
+
+def test_half_of_a_pair_of_code_units_is_replaced_so_that_its_answer_can_be_written() -> None:
+    [prompt] = read_prompts("a.jsonl", '{"prompt": "cut \\ud83d", "id": "\\ude00"}', None, M)
+    assert (prompt.name, prompt.given["prompt"]) == ("\ufffd", "cut \ufffd")
 
 
 def test_openais_lines_keep_their_route_and_never_stream() -> None:
@@ -81,6 +93,10 @@ def test_openais_lines_keep_their_route_and_never_stream() -> None:
     [
         ("a.jsonl", "", "there is no prompt in it"),
         ("a.json", '[{"prompt": "x"}]', "one JSON object on each line"),
+        ("a.json", '{\n  "prompt": "x"\n}', "write each one on a line of its own"),
+        ("a", '{"a":' * 5000, "line 1: not JSON: exceeded max depth"),
+        ("a.jsonl", '{"prompt": "x", "n": NaN}', "line 1: not JSON"),
+        ("a.jsonl", '{"prompt": "x", "model": 5}', "line 1: model has to be a text"),
         ("a.jsonl", '{"prompt": "x"}\n{"prompt": ', "line 2: not JSON"),
         ("a.jsonl", '{"text": " "}', "line 1: no prompt: it wants prompt, question, text, content or messages"),
         ("a.jsonl", "7", "line 1: neither a text nor an object, but 7"),
@@ -89,6 +105,9 @@ def test_openais_lines_keep_their_route_and_never_stream() -> None:
         ("a.jsonl", '{"messages": ["x"]}', 'an object with "role" and "content"'),
         ("a.jsonl", f"{line()}\n{line()}", "the custom_id 'a' is there 2 times"),
         ("a.csv", "name,word\nx,y", "needs a column named prompt or question"),
+        ("a.csv", "prompt,Id,id\nx,y,z", "two columns of the CSV file are named id"),
+        ("a.csv", 'id,prompt\n1,fine\n2,Hello, how are you\n', "line 3: more cells than columns, from ' how are you'"),
+        ("a.csv", 'id,prompt\n1,fine\n2,"Hello\n3,x\n', 'line 3: a quote (") is opened there and never closed'),
         ("a.jsonl", line(custom_id=""), "line 1: custom_id is missing"),
         ("a.jsonl", line(url="/v1/images"), "url has to be one of /v1/chat/completions"),
         ("a.jsonl", line(method="GET"), "method has to be POST"),

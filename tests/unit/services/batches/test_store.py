@@ -50,7 +50,15 @@ def test_what_failed_is_asked_again_when_that_is_wanted(store: BatchStore) -> No
     store.finish(BATCH.id, 2, Outcome(status=500, error="broke"))
     assert store.again(BATCH.id) == 1
     assert store.todo(BATCH.id) == [3, 2, 4]
+    assert [one.seq for one, _ in store.latest(BATCH.id, 10)] == [1]
     assert store.finish(BATCH.id, 2, SAID)
+    assert [one.seq for _, one, _ in store.results(BATCH.id, 2, 10, as_ended=True)] == [2]  # for who has read up to 2
+
+
+def test_the_columns_are_those_of_all_rows(store: BatchStore) -> None:
+    rows = [{"prompt": "a"}, {"tópic": "b", "prompt": "c"}, {"id": 1}]
+    store.add(replace(BATCH, id="other"), [replace(prompt(at), given=row) for at, row in enumerate(rows, 1)])
+    assert store.columns("other") == ("prompt", "tópic", "id")
 
 
 def test_state_and_end_are_kept_and_a_deleted_batch_is_gone(store: BatchStore) -> None:

@@ -34,7 +34,7 @@ def test_json_lines_give_the_row_back_with_the_answer() -> None:
 
 
 def test_a_table_has_its_own_columns_first() -> None:
-    columns = columns_of(PROMPT)
+    columns = columns_of(tuple(PROMPT.given))
     assert columns[:4] == ("id", "prompt", "topic", "answer")
     content = head_of(columns) + b"".join(line_of(Form.CSV, columns, PROMPT, one) for one in (SAID, FAILED))
     said, failed = csv.DictReader(io.StringIO(content.decode(), newline=""))
