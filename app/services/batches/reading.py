@@ -136,7 +136,7 @@ def _own(seq: int, given: Json, form: Form, defaults: Defaults) -> Prompt:
     if merged := {**defaults.options, **(options if isinstance(options, dict) else {})}:
         body["options"] = merged
     if not body["model"]:
-        raise BadRequest("no model is named: neither on the line nor for the whole batch")
+        raise BadRequest("no model is named; name one for the whole batch, or on the line")
     name = next((str(row[key]) for key in _NAMES if row.get(key) not in (None, "")), "")
     return Prompt(seq, name or str(seq), CHAT, decode("ChatRequest", json.dumps({**body, "stream": False})), given)
 
