@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 READY_SECONDS = 60.0
 
 
-def wait_for(what: str, check: Callable[[], Any], seconds: float = 20.0, every: float = 0.05) -> Any:
+def wait_for(what: str, check: Callable[[], Any], seconds: float = 60.0, every: float = 0.05) -> Any:
     """Ask `check` until it gives something true; fails with `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
