@@ -31,8 +31,13 @@ def command(data: Path, host: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "app", "models", *arguments], cwd=ROOT, text=True,
         env=clean | {"LOUPE_DATA": str(data), "OLLAMA_HOST": host},
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=_heeds_ctrl_c,
     )  # fmt: skip
+
+
+def _heeds_ctrl_c() -> None:
+    """A shell starts what it runs in the background with this signal ignored, and that is handed down."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass(frozen=True)
