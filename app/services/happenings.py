@@ -76,13 +76,7 @@ class Happenings:
         for kind in codes:
             del self._untold[kind]
             self._told_at[kind] = now
-        return [
-            (
-                "error",
-                f"{f'{number} requests' if number > 1 else 'a request'} to {model} failed: {code.replace('_', ' ')}",
-            )
-            for (model, code), number in codes.items()
-        ]
+        return [("error", _failure(model, code, number)) for (model, code), number in codes.items()]
 
     def _of_models(self, before: dict[str, HostStatus], now: dict[str, HostStatus]) -> list[tuple[str, str]]:
         """Of hosts that answered both times: what a lost host had loaded did not go by itself."""

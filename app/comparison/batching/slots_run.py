@@ -24,9 +24,7 @@ from app.core.runtime_setup import RuntimeSetup
 LEAST_ROUNDS = 3  # where so many may be made
 BEYOND = 2  # steps past the knee that are measured
 ALONE = 4  # waves of one request, which are short
-LEAST_CLIMB = (
-    8  # slots that the first round goes up to: up to there kernels for several rows may begin, after a flat part
-)
+LEAST_CLIMB = 8  # slots that the first round goes up to: kernels for several rows may begin there, after a flat part
 BATCH_ROUNDS = 3
 WORTH = 1.03  # times the rate that another batch has to bring before it is named
 FALLS_SHORT = 0.8  # of the sweep's rate, below which the confirmation is remarked upon

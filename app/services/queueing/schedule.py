@@ -149,7 +149,7 @@ class Schedule:
                 fit, hosts = fits[key]
                 if fit is not Fit.FULL:
                     ready = max(ticket.entered, turn)
-                    late = ready == ticket.entered and now - ready > due
+                    late = turn <= ticket.entered and now - ticket.entered > due
                     far = counter > near and not late
                     had = (False, 0.0) if late else (holds, max(counter, equal))
                     order = (far, 0 if far else fit, not late, *had, ready, counter, ticket.serial)
